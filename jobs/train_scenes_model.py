@@ -1,0 +1,237 @@
+"""Trains the CLIP models that ship with raybench, on scenes that the evaluation set can never draw.
+
+A killed run continues from its last checkpoint when the same command is given again, on the same random numbers.
+"""
+
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from open_clip.model import CLIP
+from PIL import Image
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch.nn.functional import cross_entropy, normalize
+from transformers import PreTrainedTokenizerFast
+
+from raybench.sources.scenes.captions import PER_SCENE, describe
+from raybench.sources.scenes.draw import draw
+from raybench.sources.scenes.scene import Purpose, generator, sample, vary
+
+IMAGE_PX = 64
+CONTEXT_LENGTH = 32  # the longest caption has 30 words and marks, and a start and an end
+PREFIXES = (128, 64, 32, 16)
+CHUNK_PAIRS = 500
+MEAN = STD = (0.5, 0.5, 0.5)
+CHECKPOINT_STEPS = 50
+DRAWING, ORDER = 0, 1  # the third word of a training seed
+
+# pictures_NHWC uint8 and tokens_NKL int64, K captions a picture
+Data = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """The size of one model and the length of its training."""
+
+    vision_width: int
+    vision_layers: int
+    text_width: int
+    text_layers: int
+    steps: int
+    learning_rate: float
+
+
+PRESETS = {
+    "scenes-clip": Preset(128, 4, 128, 3, steps=1000, learning_rate=2e-3),
+    "scenes-clip-small": Preset(64, 2, 64, 2, steps=500, learning_rate=2e-3),
+}
+
+
+def model_config(preset: Preset, vocabulary: int) -> dict[str, Any]:
+    """What open_clip reads from open_clip_config.json under "model_cfg"."""
+    return {
+        "embed_dim": PREFIXES[0],
+        "vision_cfg": {
+            "image_size": IMAGE_PX,
+            "patch_size": 8,
+            "width": preset.vision_width,
+            "layers": preset.vision_layers,
+            "head_width": 32,
+            "mlp_ratio": 2.0,
+        },
+        "text_cfg": {
+            "context_length": CONTEXT_LENGTH,
+            "vocab_size": vocabulary,
+            "hf_tokenizer_name": "tokenizer.json",  # any name: beside a local folder, open_clip reads the folder
+            "width": preset.text_width,
+            "heads": preset.text_width // 32,
+            "layers": preset.text_layers,
+            "mlp_ratio": 2.0,
+            "pool_type": "argmax",  # the end mark has the highest id
+        },
+    }
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One id a word; 0 pads and the end mark is the highest id, because open_clip pools there."""
+    words: set[str] = set()
+    for index in range(3000):
+        rng = generator(Purpose.TRAINING, 0, DRAWING, index)
+        words.update(" ".join(describe(sample(rng), rng)).replace(",", " , ").replace(":", " : ").split())
+    vocabulary = ["[PAD]", "[UNK]", "[START]", *sorted(words), "[END]"]
+    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    core.normalizer = normalizers.Lowercase()
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    marks = [("[START]", 2), ("[END]", len(vocabulary) - 1)]
+    core.post_processor = processors.TemplateProcessing(single="[START] $A [END]", special_tokens=marks)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        bos_token="[START]",
+        eos_token="[END]",
+        model_max_length=CONTEXT_LENGTH,
+    )
+
+
+def _draw_chunk(seed_and_chunk: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    """Pictures [2 * CHUNK_PAIRS, H, W, C], each scene followed by its hard negative, and five captions each."""
+    seed, chunk = seed_and_chunk
+    pictures, captions = [], []
+    for index in range(chunk * CHUNK_PAIRS, (chunk + 1) * CHUNK_PAIRS):
+        rng = generator(Purpose.TRAINING, seed, DRAWING, index)
+        scene = sample(rng)
+        negative, _ = vary(scene, rng)
+        for shown in (scene, negative):
+            picture = draw(shown, generator(Purpose.TRAINING, seed, DRAWING, index, 1))
+            pictures.append(np.asarray(picture.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC)))
+            captions.extend(describe(shown, rng))
+    return np.stack(pictures), captions
+
+
+def training_set(work: Path, seed: int, pairs: int, tokenizer: PreTrainedTokenizerFast) -> Data:
+    """The pictures and their tokenised captions, drawn once and kept in `work`."""
+    kept = work / f"scenes-{seed}-{pairs}.npz"
+    if not kept.exists():
+        jobs = [(seed, chunk) for chunk in range(pairs // CHUNK_PAIRS)]
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            chunks = pool.map(_draw_chunk, jobs, chunksize=1)
+        captions = [caption for _, some in chunks for caption in some]
+        ids = tokenizer(captions, padding="max_length", max_length=CONTEXT_LENGTH, truncation=True)["input_ids"]
+        tokens_NKL = np.asarray(ids, dtype=np.int64).reshape(-1, PER_SCENE, CONTEXT_LENGTH)
+        partial = kept.with_suffix(".partial.npz")
+        np.savez(partial, pictures=np.concatenate([pictures for pictures, _ in chunks]), tokens=tokens_NKL)
+        partial.rename(kept)  # a kill while writing leaves no half file under the final name
+    with np.load(kept) as arrays:
+        return arrays["pictures"], arrays["tokens"]
+
+
+def matryoshka_loss(images_BD: torch.Tensor, texts_BD: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The contrastive loss of both directions, averaged over the prefixes that a user may truncate to."""
+    target_B = torch.arange(len(images_BD))
+    total = torch.zeros(())
+    for prefix in PREFIXES:
+        logits_BB = scale * normalize(images_BD[:, :prefix], dim=-1) @ normalize(texts_BD[:, :prefix], dim=-1).T
+        total = total + (cross_entropy(logits_BB, target_B) + cross_entropy(logits_BB.T, target_B)) / 2
+    return total / len(PREFIXES)
+
+
+def batches(
+    pictures_NHWC: npt.NDArray[np.uint8], tokens_NKL: npt.NDArray[np.int64], size: int, seed: int, steps: range
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """(step, images_BCHW float32, tokens_BL int64); a scene and its hard negative always share a batch."""
+    for step in steps:
+        rng = generator(Purpose.TRAINING, seed, ORDER, step)
+        first_P = rng.choice(len(pictures_NHWC) // 2, size=size // 2, replace=False) * 2
+        rows_B = np.concatenate([first_P, first_P + 1])
+        images_BHWC = torch.from_numpy(pictures_NHWC[rows_B]).float().div_(127.5).sub_(1.0)
+        tokens_BL = torch.from_numpy(tokens_NKL[rows_B, rng.integers(PER_SCENE, size=len(rows_B))])
+        yield step, images_BHWC.permute(0, 3, 1, 2).contiguous(), tokens_BL
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """A short rise, then half a cosine down to nothing."""
+    warmup = 60
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup))))
+
+
+def train(
+    preset: Preset, config: dict[str, Any], data: Data, seed: int, batch: int, kept: Path
+) -> tuple[CLIP, float]:
+    """The trained model and the seconds of training that it took, over all the runs that it took."""
+    torch.manual_seed(seed)
+    model = CLIP(**config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=preset.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    first, seconds = 0, 0.0
+    if kept.exists():
+        state = torch.load(kept, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, seconds = state["step"], state["seconds"]
+    began = time.monotonic()
+    for step, images_BCHW, tokens_BL in batches(*data, batch, seed, range(first, preset.steps)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, preset.steps, preset.learning_rate)
+        scale = model.logit_scale.exp().clamp(max=100)
+        loss = matryoshka_loss(model.encode_image(images_BCHW), model.encode_text(tokens_BL), scale)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == preset.steps:
+            spent = seconds + time.monotonic() - began
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save({**state, "step": step + 1, "seconds": spent}, kept.with_suffix(".partial"))
+            kept.with_suffix(".partial").rename(kept)
+            click.echo(f"step {step + 1} of {preset.steps}: loss {loss.item():.3f}, {spent:.0f} s")
+    return model, seconds + time.monotonic() - began
+
+
+def export(model: CLIP, config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """What open_clip loads from "local-dir:<folder>"; float16 weights, which it reads into a float32 model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "shortest"}
+    text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
+    (folder / "open_clip_config.json").write_text(text + "\n")
+    weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+
+
+@click.command()
+@click.option("--name", type=click.Choice(list(PRESETS)), default="scenes-clip", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the finished model.")
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="Pictures and checkpoints stay here.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--steps", type=int, help="Instead of the preset's steps.")
+@click.option("--pairs", default=16000, show_default=True, help="Scenes, each with one hard negative beside it.")
+@click.option("--batch", default=256, show_default=True, help="Pictures a step.")
+def main(name: str, out: Path, work: Path, seed: int, steps: int | None, pairs: int, batch: int) -> None:
+    """Train one of the models that ship with raybench and write it to OUT."""
+    torch.set_num_threads(2)
+    work.mkdir(parents=True, exist_ok=True)
+    preset = PRESETS[name] if steps is None else replace(PRESETS[name], steps=steps)
+    tokenizer = make_tokenizer()
+    config = model_config(preset, len(tokenizer))
+    began = time.monotonic()
+    data = training_set(work, seed, pairs, tokenizer)
+    click.echo(f"{len(data[0])} pictures ready after {time.monotonic() - began:.0f} s")
+    kept = work / f"{name}-{seed}-{preset.steps}-{pairs}-{batch}.pt"
+    model, seconds = train(preset, config, data, seed, batch, kept)
+    export(model, config, tokenizer, out)
+    click.echo(f"{name}: {preset.steps} steps in {seconds:.0f} s, written to {out}")
+
+
+if __name__ == "__main__":
+    main()

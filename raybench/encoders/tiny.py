@@ -1,0 +1,1 @@
+"""A tiny encoder without weights, for tests."""

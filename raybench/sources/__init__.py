@@ -1,0 +1,14 @@
+"""Where images come from: one table from a name to its recipe."""
+
+from raybench.registry import Registry
+from raybench.sources.base import SourceRecipe
+
+SOURCES: Registry[SourceRecipe] = Registry(
+    "source",
+    {
+        "webdataset": "raybench.sources.webdataset:WebDataset",
+        "parquet": "raybench.sources.parquet:Parquet",
+        "folder": "raybench.sources.folder:Folder",
+        "scenes": "raybench.sources.embedded:Scenes",
+    },
+)
