@@ -1,0 +1,189 @@
+"""The true neighbours by inner product in float64, found at the speed of a float32 matrix product.
+
+A block of rows is scored in float32, where each score is within a known bound of the float64 score. A row is passed
+over only if its cheap score plus the bound is under a proven lower bound of the query's k-th best; every other row is
+scored again in float64. So the ids and scores are those of a full float64 scan, whatever the block size or BLAS.
+
+The bound is gamma_(D+2) |x| |y| with gamma_n = n u / (1 - n u), u = 2^-24 (Higham, Accuracy and Stability of
+Numerical Algorithms, section 3.1), which holds for every order of summation, with and without fused operations.
+
+Axes: Q queries, B rows of a block, D dimensions, K results, C candidates, T targets.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
+from raybench.errors import DataError
+from raybench.indexes.base import Ahead, Targets
+from raybench.search.topk import best
+
+_RESCORE_ROWS = 8_192  # candidates scored together in float64, so that memory stays flat
+_QUERY_ROWS = 1_024  # queries of one matrix product: 1,024 x 16,384 float32 scores stay within 64 MiB
+_UNDERFLOW = 2.0**-125  # per product, if the processor flushes denormal numbers to zero
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """The exact neighbours; nothing to build and nothing to tune."""
+
+    block_rows: int = 16_384
+
+    def build(self, vectors: Vectors) -> "ExactIndex":
+        """An index over the rows as they are; float16 stays float16 in memory."""
+        if self.block_rows < 1:
+            raise DataError(f"exact(block_rows={self.block_rows}) cannot scan; use at least 1")
+        return ExactIndex(vectors, self.block_rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExactIndex:
+    """Rows of a collection with an exact search over them."""
+
+    vectors: Vectors
+    block_rows: int
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of the rows."""
+        return int(self.vectors.matrix_ND.nbytes)
+
+    def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:  # noqa: ARG002 (exact)
+        """The float64 top k, ties by row number."""
+        _check(queries_QD, self.vectors)
+        if k < 1:
+            raise DataError(f"k={k} asks for nothing; use at least 1")
+        ids_QK = np.full((len(queries_QD), k), -1, np.int64)
+        scores_QK = np.full((len(queries_QD), k), -np.inf)
+        for first, rows_BD, norm in self._blocks():
+            for start in range(0, len(queries_QD), _QUERY_ROWS):
+                part = slice(start, start + _QUERY_ROWS)
+                block = _Block(queries_QD[part], rows_BD, norm)
+                query_C, row_C = block.candidates(scores_QK[part, -1], k)
+                score_C = score_pairs(queries_QD[part], query_C, self._rows(first + row_C))
+                found = _by_query(query_C, self.vectors.first_row + first + row_C, score_C, len(ids_QK[part]))
+                merged = best(
+                    np.concatenate([ids_QK[part], found.ids_QK], axis=1),
+                    np.concatenate([scores_QK[part], found.scores_QK], axis=1),
+                    k,
+                )
+                ids_QK[part], scores_QK[part] = merged.ids_QK, merged.scores_QK
+        return Neighbors(ids_QK, scores_QK)
+
+    def score(self, queries_QD: FloatMatrix, targets: Targets) -> npt.NDArray[np.float64]:
+        """The float64 scores of targets whose rows are here; NaN for the others."""
+        _check(queries_QD, self.vectors)
+        local_T = targets.row_T - self.vectors.first_row
+        here_T = (local_T >= 0) & (local_T < len(self.vectors))
+        score_T = np.full(len(targets), np.nan)
+        score_T[here_T] = score_pairs(queries_QD, targets.query_T[here_T], self._rows(local_T[here_T]))
+        return score_T
+
+    def count_ahead(self, queries_QD: FloatMatrix, targets: Targets) -> Ahead:
+        """Count rows with a higher and with the same float64 score; near calls are settled in float64."""
+        _check(queries_QD, self.vectors)
+        higher_T, equal_T, before_T = (np.zeros(len(targets), np.int64) for _ in range(3))
+        order_T = np.argsort(targets.query_T, kind="stable")
+        for first, rows_BD, norm in self._blocks():
+            for start in range(0, len(targets), _QUERY_ROWS):
+                some = order_T[start : start + _QUERY_ROWS]
+                queries, place = np.unique(targets.query_T[some], return_inverse=True)
+                block = _Block(queries_QD[queries], rows_BD, norm)
+                score_S = targets.score_T[some]
+                higher, near_S, row_C = block.against(place, score_S)
+                near_C = some[near_S]
+                exact_C = score_pairs(queries_QD, targets.query_T[near_C], self._rows(first + row_C))
+                wanted_C = targets.score_T[near_C]
+                smaller_C = self.vectors.first_row + first + row_C < targets.row_T[near_C]
+                higher_T[some] += higher
+                np.add.at(higher_T, near_C, exact_C > wanted_C)
+                np.add.at(equal_T, near_C, exact_C == wanted_C)
+                np.add.at(before_T, near_C, (exact_C == wanted_C) & smaller_C)
+        return Ahead(higher_T, equal_T, before_T)
+
+    def _blocks(self) -> Iterator[tuple[int, npt.NDArray[np.float32], float]]:
+        """First row, the rows in float32, and their greatest norm."""
+        for first in range(0, len(self.vectors), self.block_rows):
+            rows_BD = self.vectors.matrix_ND[first : first + self.block_rows].astype(np.float32)
+            yield first, rows_BD, float(_norms(rows_BD).max())
+
+    def _rows(self, local_C: Rows) -> "_Gather":
+        return _Gather(self.vectors.matrix_ND, local_C)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gather:
+    """Rows of a matrix in a given order, copied only a few thousand at a time."""
+
+    matrix_ND: FloatMatrix
+    local_C: Rows
+
+    def take(self, part: slice) -> npt.NDArray[np.float64]:
+        return self.matrix_ND[self.local_C[part]].astype(np.float64)
+
+
+class _Block:
+    """Cheap scores of some queries against one block of rows, and the bound of their error."""
+
+    def __init__(self, queries_QD: FloatMatrix, rows_BD: npt.NDArray[np.float32], norm: float) -> None:
+        self.scores_QB = queries_QD.astype(np.float32) @ rows_BD.T
+        terms = queries_QD.shape[1] + 2
+        gamma = terms * 2.0**-24 / (1 - terms * 2.0**-24)
+        # Norms are themselves rounded, by far less than one part in a thousand.
+        self.bound_Q = gamma * _norms(queries_QD) * norm * 1.001 + terms * _UNDERFLOW
+
+    def candidates(self, kth_Q: npt.NDArray[np.float64], k: int) -> tuple[Rows, Rows]:
+        """Pairs (query, row) that may be among the best k, given the k-th best float64 scores so far."""
+        scores_QB, num_rows = self.scores_QB, self.scores_QB.shape[1]
+        if k <= num_rows and np.isneginf(kth_Q).any():
+            # k rows of this block have at least this cheap score, so the k-th best is at least that less the bound.
+            kth32_Q = np.partition(scores_QB, num_rows - k, axis=1)[:, num_rows - k]
+            kth_Q = np.fmax(kth_Q, kth32_Q - self.bound_Q)
+        # Rounded down to float32; "not below" also keeps a cheap score that overflowed to NaN.
+        floor_Q = np.nextafter((kth_Q - self.bound_Q).astype(np.float32), np.float32(-np.inf))
+        kept = np.flatnonzero(~(scores_QB < floor_Q[:, None]))
+        return kept // num_rows, kept % num_rows
+
+    def against(self, query_S: Rows, score_S: npt.NDArray[np.float64]) -> tuple[Rows, Rows, Rows]:
+        """For targets S: how many rows surely score higher, and the pairs (target, row) too near to tell."""
+        scores_SB = self.scores_QB[query_S]
+        low_S = np.nextafter((score_S - self.bound_Q[query_S]).astype(np.float32), np.float32(-np.inf))
+        high_S = np.nextafter((score_S + self.bound_Q[query_S]).astype(np.float32), np.float32(np.inf))
+        above_SB = scores_SB > high_S[:, None]
+        near = np.flatnonzero(~(above_SB | (scores_SB < low_S[:, None])))
+        return above_SB.sum(axis=1), near // scores_SB.shape[1], near % scores_SB.shape[1]
+
+
+def score_pairs(queries_QD: FloatMatrix, query_C: Rows, rows: _Gather) -> npt.NDArray[np.float64]:
+    """Float64 inner products of pairs, each summed in the same order wherever it is computed."""
+    score_C = np.empty(len(query_C))
+    for start in range(0, len(query_C), _RESCORE_ROWS):
+        part = slice(start, start + _RESCORE_ROWS)
+        queries_CD = queries_QD[query_C[part]].astype(np.float64)
+        # numpy sums the last axis of a contiguous product pairwise, in an order that depends on D alone.
+        score_C[part] = (queries_CD * rows.take(part)).sum(axis=1)
+    return score_C
+
+
+def _by_query(query_C: Rows, row_C: Rows, score_C: npt.NDArray[np.float64], num_queries: int) -> Neighbors:
+    """Candidates, sorted by query, as one padded line per query (in no order of score)."""
+    counts_Q = np.bincount(query_C, minlength=num_queries)
+    width = int(counts_Q.max(initial=0))
+    slot_C = np.arange(len(query_C)) - np.repeat(np.cumsum(counts_Q) - counts_Q, counts_Q)
+    ids_QM = np.full((num_queries, width), -1, np.int64)
+    scores_QM = np.full((num_queries, width), -np.inf)
+    ids_QM[query_C, slot_C] = row_C
+    scores_QM[query_C, slot_C] = score_C
+    return Neighbors(ids_QM, scores_QM)
+
+
+def _norms(matrix: FloatMatrix) -> npt.NDArray[np.float64]:
+    return np.sqrt(np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64))
+
+
+def _check(queries_QD: FloatMatrix, vectors: Vectors) -> None:
+    if queries_QD.ndim != 2 or queries_QD.shape[1] != vectors.dim:
+        raise DataError(f"queries have shape {queries_QD.shape}, the rows {vectors.dim} dimensions; use one encoder")

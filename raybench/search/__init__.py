@@ -1,0 +1,1 @@
+"""Pure functions over neighbours: keeping the best, merging disjoint shards, counting ranks."""
