@@ -17,6 +17,7 @@ from raybench.errors import DataError
 FloatMatrix = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.int64]
 
+PADDING = -1  # the row number where a query has no more results
 _CHECK_ROWS = 65_536  # rows looked at together for non-finite values, so that memory stays flat
 
 
@@ -97,7 +98,8 @@ class Qrels:
     """Judgments: for query q, rows `relevant[q]` (int64) of the corpus with grades `grades[q]` (int64, over 0).
 
     `clusters` names what each query came from (the image of a caption); queries of one cluster are not
-    independent, so intervals resample clusters. A query with no relevant row in the corpus stays, and scores 0.
+    independent, so intervals resample clusters. A query with no relevant row in the corpus stays, and scores 0; what is
+    relevant but not in the corpus has a row of its own from -2 down, counts as relevant, and is never found.
     """
 
     query_ids: tuple[str, ...]
@@ -109,13 +111,26 @@ class Qrels:
         lengths = {len(self.query_ids), len(self.relevant), len(self.grades), len(self.clusters)}
         if len(lengths) != 1:
             raise DataError(f"judgments must have one entry per query in every field; lengths are {sorted(lengths)}")
-        for query_id, rows, grades in zip(self.query_ids, self.relevant, self.grades, strict=True):
-            if len(rows) != len(grades):
-                raise DataError(f"query {query_id!r} has {len(rows)} relevant rows and {len(grades)} grades")
-            if len(np.unique(rows)) != len(rows):
-                raise DataError(f"query {query_id!r} judges a row twice; remove the duplicate")
-            if len(grades) and grades.min() < 1:
-                raise DataError(f"query {query_id!r} has a grade under 1; leave rows that are not relevant out")
+        # All queries are checked together: a million small calls would take longer than the evaluation.
+        lengths_Q = np.fromiter(map(len, self.relevant), np.int64, len(self))
+        for query_id, num_rows, grades in zip(self.query_ids, lengths_Q, self.grades, strict=True):
+            if num_rows != len(grades):
+                raise DataError(f"query {query_id!r} has {num_rows} relevant rows and {len(grades)} grades")
+        if not lengths_Q.sum():
+            return
+        row_P, grade_P = np.concatenate(self.relevant), np.concatenate(self.grades)
+        if row_P.dtype != np.int64 or grade_P.dtype != np.int64:
+            raise DataError(f"relevant rows and grades must be int64, not {row_P.dtype} and {grade_P.dtype}")
+        query_P = np.repeat(np.arange(len(self)), lengths_Q)
+        order_P = np.lexsort((row_P, query_P))
+        is_twice_P = (np.diff(row_P[order_P]) == 0) & (np.diff(query_P[order_P]) == 0)
+        self._refuse(query_P[order_P][1:], is_twice_P, "judges a row twice; remove the duplicate")
+        self._refuse(query_P, row_P == PADDING, "judges row -1, which pads results; number missing rows from -2 down")
+        self._refuse(query_P, grade_P < 1, "has a grade under 1; leave rows that are not relevant out")
+
+    def _refuse(self, query_P: Rows, is_wrong_P: npt.NDArray[np.bool_], fault: str) -> None:
+        if is_wrong_P.any():
+            raise DataError(f"query {self.query_ids[query_P[np.argmax(is_wrong_P)]]!r} {fault}")
 
     def __len__(self) -> int:
         return len(self.query_ids)

@@ -20,8 +20,9 @@ Recipe = TypeVar("Recipe")
 class Registry(Generic[Recipe]):
     """One family: `Registry("index", {"exact": "raybench.indexes.exact:Exact"})`."""
 
-    def __init__(self, family: str, members: Mapping[str, str]) -> None:
+    def __init__(self, family: str, members: Mapping[str, str], *, takes_at: bool = False) -> None:
         self.family = family
+        self.takes_at = takes_at  # whether specs may end in @ and a number, which the caller reads from the spec
         self._members = dict(members)
 
     @property
@@ -39,7 +40,10 @@ class Registry(Generic[Recipe]):
     def make(self, spec: Spec | str) -> Recipe:
         """Build the recipe of a spec, for example `INDEXES.make("exact(block_rows=4096)")`."""
         spec = Spec.parse(spec) if isinstance(spec, str) else spec
-        made: Recipe = _bind(self.load(spec.name), spec, self.family)
+        recipe = self.load(spec.name)
+        if spec.at is not None and not self.takes_at:
+            raise SpecError(f"{self.family} {spec.name!r} takes no @{spec.at}; write {str(spec).rpartition('@')[0]}")
+        made: Recipe = _bind(recipe, spec, self.family)
         return made
 
 
@@ -67,14 +71,20 @@ def _bind(recipe: Any, spec: Spec, family: str) -> Any:
 
 def _fit(value: Any, hint: Any, what: str) -> Any:
     """The value as the field's type, or a SpecError; whole numbers pass for floats, lists become tuples."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    # Literal["a"] | None is a typing.Union, int | None a types.UnionType.
+    is_union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    options = typing.get_args(hint) if is_union else (hint,)
     for option in options:
         origin = typing.get_origin(option)
-        if origin is typing.Literal and value in typing.get_args(option):
+        if origin is typing.Literal and any(
+            type(value) is type(one) and value == one for one in typing.get_args(option)
+        ):
             return value
         if origin is tuple and isinstance(value, list):
-            inner = typing.get_args(option)[0]
-            return tuple(_fit(item, inner, what) for item in value)
+            inner = typing.get_args(option)
+            inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+            if len(inner) == len(value):
+                return tuple(_fit(item, one, what) for item, one in zip(value, inner, strict=True))
         if option is type(None) and value is None:
             return None
         if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):

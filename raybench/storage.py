@@ -155,6 +155,11 @@ def write_bytes(uri: str, data: bytes | memoryview) -> str:
                 stream.write(data)
         else:
             _replace_file(Path(path), data)
+    return digest(data)
+
+
+def digest(data: bytes | memoryview) -> str:
+    """The SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 

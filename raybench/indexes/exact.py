@@ -7,7 +7,7 @@ scored again in float64. So the ids and scores are those of a full float64 scan,
 The bound is gamma_(D+2) |x| |y| with gamma_n = n u / (1 - n u), u = 2^-24 (Higham, Accuracy and Stability of
 Numerical Algorithms, section 3.1), which holds for every order of summation, with and without fused operations.
 
-Axes: Q queries, B rows of a block, D dimensions, K results, C candidates, T targets.
+Axes: Q queries, B rows of a block, D dimensions, K results, C candidates, P judged pairs, S some of them.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.errors import DataError
-from raybench.indexes.base import Ahead, Targets
+from raybench.metrics.counts import Counts, Pairs
 from raybench.search.topk import best
 
 _RESCORE_ROWS = 8_192  # candidates scored together in float64, so that memory stays flat
@@ -73,36 +73,36 @@ class ExactIndex:
                 ids_QK[part], scores_QK[part] = merged.ids_QK, merged.scores_QK
         return Neighbors(ids_QK, scores_QK)
 
-    def score(self, queries_QD: FloatMatrix, targets: Targets) -> npt.NDArray[np.float64]:
-        """The float64 scores of targets whose rows are here; NaN for the others."""
+    def score(self, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
+        """The float64 scores of pairs whose rows are here; NaN for the others."""
         _check(queries_QD, self.vectors)
-        local_T = targets.row_T - self.vectors.first_row
-        here_T = (local_T >= 0) & (local_T < len(self.vectors))
-        score_T = np.full(len(targets), np.nan)
-        score_T[here_T] = score_pairs(queries_QD, targets.query_T[here_T], self._rows(local_T[here_T]))
-        return score_T
+        local_P = pairs.row_P - self.vectors.first_row
+        here_P = (local_P >= 0) & (local_P < len(self.vectors))
+        score_P = np.full(len(pairs), np.nan)
+        score_P[here_P] = score_pairs(queries_QD, pairs.query_P[here_P], self._rows(local_P[here_P]))
+        return score_P
 
-    def count_ahead(self, queries_QD: FloatMatrix, targets: Targets) -> Ahead:
+    def count(self, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]) -> Counts:
         """Count rows with a higher and with the same float64 score; near calls are settled in float64."""
         _check(queries_QD, self.vectors)
-        higher_T, equal_T, before_T = (np.zeros(len(targets), np.int64) for _ in range(3))
-        order_T = np.argsort(targets.query_T, kind="stable")
+        counts = Counts(*(np.zeros(len(pairs), np.int64) for _ in range(4)), rows=len(self.vectors))
+        local_P = pairs.row_P - self.vectors.first_row
+        counts.seen_P[:] = (local_P >= 0) & (local_P < len(self.vectors))
+        known = np.flatnonzero(~np.isnan(score_P))
         for first, rows_BD, norm in self._blocks():
-            for start in range(0, len(targets), _QUERY_ROWS):
-                some = order_T[start : start + _QUERY_ROWS]
-                queries, place = np.unique(targets.query_T[some], return_inverse=True)
+            for start in range(0, len(known), _QUERY_ROWS):
+                some = known[start : start + _QUERY_ROWS]
+                queries, place_S = np.unique(pairs.query_P[some], return_inverse=True)
                 block = _Block(queries_QD[queries], rows_BD, norm)
-                score_S = targets.score_T[some]
-                higher, near_S, row_C = block.against(place, score_S)
-                near_C = some[near_S]
-                exact_C = score_pairs(queries_QD, targets.query_T[near_C], self._rows(first + row_C))
-                wanted_C = targets.score_T[near_C]
-                smaller_C = self.vectors.first_row + first + row_C < targets.row_T[near_C]
-                higher_T[some] += higher
-                np.add.at(higher_T, near_C, exact_C > wanted_C)
-                np.add.at(equal_T, near_C, exact_C == wanted_C)
-                np.add.at(before_T, near_C, (exact_C == wanted_C) & smaller_C)
-        return Ahead(higher_T, equal_T, before_T)
+                higher_S, near_C, row_C = block.against(place_S, score_P[some])
+                near_C = some[near_C]
+                exact_C = score_pairs(queries_QD, pairs.query_P[near_C], self._rows(first + row_C))
+                tied_C = exact_C == score_P[near_C]
+                counts.higher_P[some] += higher_S
+                np.add.at(counts.higher_P, near_C, exact_C > score_P[near_C])
+                np.add.at(counts.tied_P, near_C, tied_C)
+                np.add.at(counts.before_P, near_C, tied_C & (first + row_C < local_P[near_C]))
+        return counts
 
     def _blocks(self) -> Iterator[tuple[int, npt.NDArray[np.float32], float]]:
         """First row, the rows in float32, and their greatest norm."""
@@ -122,7 +122,8 @@ class _Gather:
     local_C: Rows
 
     def take(self, part: slice) -> npt.NDArray[np.float64]:
-        return self.matrix_ND[self.local_C[part]].astype(np.float64)
+        rows_CD: npt.NDArray[np.float64] = self.matrix_ND[self.local_C[part]].astype(np.float64)
+        return rows_CD
 
 
 class _Block:
@@ -148,7 +149,7 @@ class _Block:
         return kept // num_rows, kept % num_rows
 
     def against(self, query_S: Rows, score_S: npt.NDArray[np.float64]) -> tuple[Rows, Rows, Rows]:
-        """For targets S: how many rows surely score higher, and the pairs (target, row) too near to tell."""
+        """For pairs S: how many rows surely score higher, and which (pair, row) are too near to tell."""
         scores_SB = self.scores_QB[query_S]
         low_S = np.nextafter((score_S - self.bound_Q[query_S]).astype(np.float32), np.float32(-np.inf))
         high_S = np.nextafter((score_S + self.bound_Q[query_S]).astype(np.float32), np.float32(np.inf))
@@ -181,7 +182,8 @@ def _by_query(query_C: Rows, row_C: Rows, score_C: npt.NDArray[np.float64], num_
 
 
 def _norms(matrix: FloatMatrix) -> npt.NDArray[np.float64]:
-    return np.sqrt(np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64))
+    norms_N: npt.NDArray[np.float64] = np.sqrt(np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64))
+    return norms_N
 
 
 def _check(queries_QD: FloatMatrix, vectors: Vectors) -> None:

@@ -1,0 +1,37 @@
+"""`raybench embed EVALUATION.yaml --out URI`."""
+
+import json
+
+import click
+
+from raybench.cli import evaluate
+
+
+@click.command("embed")
+@click.argument("evaluation", metavar="EVALUATION.yaml")
+@click.option("--out", required=True, metavar="URI", help="Folder for the vectors; local or s3://.")
+@evaluate.options
+def command(evaluation: str, out: str, settings: tuple[str, ...], local: bool, dry_run: bool, as_json: bool) -> None:
+    """Turn the images of an evaluation file into vectors, and stop there.
+
+    The vectors are in clip-retrieval's layout below OUT/vectors; a later `raybench run` with the same OUT uses them.
+    """
+    from raybench import storage
+    from raybench.cli.progress import TerminalReporter
+    from raybench.experiments import evaluation as files
+    from raybench.preflight import check_writable
+
+    loaded = files.load(evaluation, settings)
+    out = storage.absolute(out)
+    if dry_run:
+        evaluate.print_plan(loaded, out, as_json=as_json)
+        return
+    check_writable(out)
+    from raybench.experiments import runner
+
+    with evaluate.backend(local=local) as worker:
+        made = runner.embed_images(loaded, out, worker, TerminalReporter())
+    for artifact in made.artifacts:
+        click.echo(f"{artifact['encoder']}: {artifact['rows_out']} vectors in {storage.join(out, artifact['uri'])}")
+    if as_json:
+        click.echo(json.dumps({"ok": True, "out": out, "artifacts": made.artifacts}, ensure_ascii=False))

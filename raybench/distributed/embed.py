@@ -1,0 +1,217 @@
+"""Ray Data streams read -> decode -> encode -> write; the unit that moves is a chunk, the unit that commits a shard.
+
+A chunk is one row of the dataset, so Ray can neither merge nor split the encoder's batches, and the vectors do not
+depend on scheduling. The driver sees numbers only: it counts the chunks of each shard and, when all are written,
+has a task join them into the shard's part. Killing any process loses shards that were under way and nothing else.
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from raybench import storage
+from raybench.distributed.pool import Pool
+from raybench.distributed.runtime import failures_explained
+from raybench.embedding import ledger
+from raybench.embedding.chunks import Chunk, Drop, Encoded, Prepared, encode, prepare, read_chunks
+from raybench.embedding.job import EmbedJob
+from raybench.environment import environment
+from raybench.errors import WorkError
+
+_NO_PROGRESS_S = 300  # a run that moves nothing for so long is stopped with an error instead of hanging
+_RETRIES = 3  # of a task or actor whose process died: an input that kills workers must not be tried for ever
+
+
+def embed(job: EmbedJob, pool: Pool, progress: Callable[[int], None]) -> dict[str, Any]:
+    """Embed what is missing on the connected Ray; returns the manifest."""
+    pending = ledger.begin(job)
+    manifest = storage.read_manifest(job.uri)
+    if manifest is not None and not pending:
+        return manifest
+    started = time.perf_counter()
+    tally = _Tally()
+    if pending:
+        with failures_explained(f"embedding into {job.uri}"):
+            _run(job, [shard.number for shard in pending], pool, progress, tally)
+    facts = tally.facts | {"pool": asdict(pool)}
+    elapsed_s = time.perf_counter() - started
+    stages = {
+        "embed_s": round(elapsed_s, 3),
+        "encoding_s": round(tally.last_s - tally.first_s, 3),  # first chunk to last, without starting the pool
+        "encoder_busy_share": _share(tally.busy_s, tally.busy_s + tally.wait_s),
+        "encoder_wait_share": _share(tally.wait_s, tally.busy_s + tally.wait_s),
+    }
+    return ledger.finish(job, environment() | stages, facts)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the driver learns from the rows that reach it."""
+
+    busy_s: float = 0.0
+    wait_s: float = 0.0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def _run(job: EmbedJob, shards: list[int], pool: Pool, progress: Callable[[int], None], tally: _Tally) -> None:
+    expected: dict[int, int] = {}  # shard -> number of chunks, known when its last chunk is written
+    written: dict[int, int] = defaultdict(int)
+    commits: list[Any] = []
+    commit = ray.remote(num_cpus=pool.feed_cpus, max_retries=_RETRIES)(ledger.commit_chunks)
+    reference = ray.put(job)
+    for row in _pipeline(job, shards, pool).iter_rows():
+        shard = int(row["shard"])
+        written[shard] += 1
+        if row["last"]:
+            expected[shard] = int(row["number"]) + 1
+        tally.busy_s += row["busy_s"]
+        tally.wait_s += row["wait_s"]
+        tally.last_s = time.perf_counter()
+        tally.first_s = tally.first_s or tally.last_s - row["busy_s"]
+        tally.facts = tally.facts or json.loads(row["facts"])
+        progress(int(row["rows_in"]))
+        if written[shard] == expected.get(shard):
+            commits.append(commit.remote(reference, job.shards[shard], written.pop(shard)))
+    ray.get(commits)
+    if written:
+        raise WorkError(f"{job.uri}: shards {sorted(written)[:5]} came back incomplete; run the same command again")
+
+
+def _pipeline(job: EmbedJob, shards: list[int], pool: Pool) -> Any:
+    """The dataset of one small row per written chunk."""
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = 1  # every row is a block of its own, so chunks spread over workers
+    context.execution_options.preserve_order = False
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = _NO_PROGRESS_S
+    rows = ray.data.from_items([{"shard": number} for number in shards], override_num_blocks=len(shards))
+    tasks = {"batch_format": "pyarrow", "batch_size": 1, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
+    read = rows.map_batches(_Read(job), num_cpus=pool.feed_cpus, **tasks)
+    decoded = read.map_batches(_Decode(job), num_cpus=pool.decode_cpus, **tasks)
+    encoded = decoded.map_batches(
+        _Encode,
+        fn_constructor_args=(job,),
+        batch_format="pyarrow",
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.encoders, initial_size=pool.encoders),
+        num_cpus=pool.encoder_cpus,
+        num_gpus=pool.encoder_gpus or None,
+        max_restarts=_RETRIES,
+        max_task_retries=_RETRIES,
+    )
+    return encoded.map_batches(_Write(job), num_cpus=pool.feed_cpus / 2, **tasks)
+
+
+@dataclass(frozen=True)
+class _Read:
+    job: EmbedJob
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for number in batch["shard"].to_pylist():
+            for chunk in read_chunks(self.job, self.job.shards[number]):
+                yield _row(chunk.shard, chunk.number, chunk.last, digest=chunk.digest, rows=_ipc(chunk.rows))
+
+
+@dataclass(frozen=True)
+class _Decode:
+    job: EmbedJob
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        shard, number, last, digest = (batch[name][0].as_py() for name in ("shard", "number", "last", "digest"))
+        prepared = prepare(self.job, Chunk(shard, number, last, _table(batch["rows"]), digest))
+        pixels = np.zeros((0, 0, 0, 3), np.uint8) if prepared.pixels_BHWC is None else prepared.pixels_BHWC
+        drops = json.dumps([asdict(drop) for drop in prepared.drops])
+        return _row(
+            shard, number, last, digest=digest, rows=_ipc(prepared.kept), rows_in=prepared.rows_in, drops=drops,
+            pixels=pa.py_buffer(np.ascontiguousarray(pixels)), shape=list(pixels.shape),
+        )  # fmt: skip
+
+
+class _Encode:
+    """Holds the model; everything about the device is decided here, on the worker."""
+
+    def __init__(self, job: EmbedJob) -> None:
+        self.job = job
+        self.encoder = job.encoder.load("auto", job.threads)
+        self.idle_since: float | None = None
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        prepared = _prepared(self.job, batch)
+        # The wait of the first chunk is the start of the pipeline, not a decoder that is too slow.
+        wait_s = 0.0 if self.idle_since is None else time.perf_counter() - self.idle_since
+        done = encode(self.encoder, prepared)
+        vectors = pa.py_buffer(done.vectors_BD)
+        self.idle_since = time.perf_counter()
+        return _row(
+            done.shard, done.number, done.last, digest=done.digest, rows=_ipc(done.kept), rows_in=done.rows_in,
+            drops=batch["drops"][0].as_py(), pixels=vectors, shape=list(done.vectors_BD.shape), busy_s=done.busy_s,
+            wait_s=wait_s, facts=json.dumps(dict(self.encoder.facts)),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Write:
+    job: EmbedJob
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        prepared = _prepared(self.job, batch)
+        vectors_BD = np.frombuffer(batch["pixels"][0].as_buffer(), np.float16).reshape(batch["shape"][0].as_py())
+        ledger.write_chunk(
+            self.job,
+            Encoded(
+                prepared.shard, prepared.number, prepared.last, prepared.digest, prepared.rows_in, prepared.kept,
+                vectors_BD, prepared.drops, 0.0,
+            ),
+        )  # fmt: skip
+        return batch.select(["shard", "number", "last", "rows_in", "busy_s", "wait_s", "facts"])
+
+
+def _row(shard: int, number: int, last: bool, **columns: Any) -> pa.Table:
+    """One chunk as a table of one row; buffers become large binary cells that move without a copy."""
+    values = {"shard": shard, "number": number, "last": last} | columns
+    return pa.table({name: _cell(value) for name, value in values.items()})
+
+
+def _cell(value: Any) -> pa.Array:
+    if not isinstance(value, pa.Buffer):
+        return pa.array([value])
+    offsets = pa.py_buffer(np.array([0, value.size], np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, value])
+
+
+def _prepared(job: EmbedJob, batch: pa.Table) -> Prepared:
+    row = {name: batch[name][0].as_py() for name in ("shard", "number", "last", "digest", "rows_in", "drops", "shape")}
+    pixels = None
+    if job.modality == "image" and len(row["shape"]) == 4:
+        pixels = np.frombuffer(batch["pixels"][0].as_buffer(), np.uint8).reshape(row["shape"])
+    drops = tuple(Drop(**drop) for drop in json.loads(row["drops"]))
+    return Prepared(
+        row["shard"], row["number"], row["last"], row["digest"], row["rows_in"], _table(batch["rows"]), pixels, drops
+    )
+
+
+def _ipc(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _table(column: Any) -> pa.Table:
+    with pa.ipc.open_stream(column[0].as_buffer()) as reader:
+        return reader.read_all()
+
+
+def _share(part: float, whole: float) -> float:
+    return round(part / whole, 4) if whole else 0.0

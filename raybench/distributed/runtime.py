@@ -1,0 +1,108 @@
+"""Ray is started or joined here and nowhere else, with everything that matters set and nothing left to defaults.
+
+A cluster is joined if RAY_ADDRESS names one (a submitted job has it set). Otherwise a private Ray starts in this
+session: on loopback, without dashboard, with token authentication under a token of its own that only this process
+and its children know, so that neither an old token file nor another cluster on the machine can interfere.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from raybench.environment import available_cores, memory_bytes
+from raybench.errors import RaybenchError, RequestError, WorkError
+
+_STORE_BYTES = 2 * 1024**3  # enough for the chunks under way on one machine; more would only be reserved
+
+
+def _settings() -> None:
+    """Environment that Ray reads when it is imported or starts; a value that the user set stays."""
+    # Under `uv run`, Ray would build a fresh environment of several GB per session on each node.
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    # Zero GPUs asked for means that none are seen, so a CPU worker cannot grab one.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+
+
+def _authenticate() -> None:
+    """Token authentication for a private Ray, under a token that only this process and its children know."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    # Ray read its environment when it was imported; this is how its own default reads it again.
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def connected(num_cpus: int | None = None) -> Iterator[dict[str, Any]]:
+    """Join or start Ray for the time of a block; yields facts of the cluster. A Ray that is up already is used."""
+    _settings()
+    address = os.environ.get("RAY_ADDRESS")
+    import ray
+
+    if ray.is_initialized():
+        yield cluster_facts()
+        return
+    if not address:
+        _authenticate()
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RequestError(f"no Ray answers at RAY_ADDRESS={address}: {reason}; start it or unset it") from error
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            num_cpus=num_cpus or available_cores(),
+            object_store_memory=min(_STORE_BYTES, max(memory_bytes() // 4, 100 * 1024**2)),
+            **quiet,
+        )
+    try:
+        yield cluster_facts()
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def failures_explained(what: str) -> Iterator[None]:
+    """Turn what Ray raises into one sentence; an error that raybench raised on a worker stays as it is."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.GetTimeoutError:
+        raise
+    except (ray.exceptions.RayError, RuntimeError) as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            own = getattr(cause, "cause", None)
+            if isinstance(cause, RaybenchError):
+                raise cause from None
+            if isinstance(own, RaybenchError):
+                raise own from None
+            cause = own if isinstance(own, BaseException) else cause.__cause__
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise WorkError(f"{what} failed: {reason}; run the same command again to go on") from error
+
+
+def cluster_facts() -> dict[str, Any]:
+    """Nodes and resources of the cluster that this process is connected to; a JSON value."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return {
+        "ray": ray.__version__,
+        "nodes": len(nodes),
+        "cpus": sum(node["Resources"].get("CPU", 0) for node in nodes),
+        "gpus": sum(node["Resources"].get("GPU", 0) for node in nodes),
+        "largest_node_cpus": max((node["Resources"].get("CPU", 0) for node in nodes), default=0),
+        "memory_bytes": int(sum(node["Resources"].get("memory", 0) for node in nodes)),
+    }

@@ -1,0 +1,151 @@
+"""A sharded index is an index: one actor per partition, each loading its own rows from storage.
+
+Actors get addresses, never arrays, so that one that dies is rebuilt by Ray from storage and the call is repeated;
+the answers do not change, because searching has no state. Queries are put into the object store once per block and
+answers are merged in a tree of tasks; the driver receives final neighbours only.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ray
+
+from raybench.arrays import FloatMatrix, Neighbors
+from raybench.collection import Collection
+from raybench.distributed.runtime import failures_explained
+from raybench.errors import RequestError, WorkError
+from raybench.indexes.base import FullIndex, IndexRecipe
+from raybench.indexes.joined import join_scores, split_rows
+from raybench.metrics.counts import Counts, Pairs
+from raybench.search.topk import merge
+from raybench.transforms import Transform
+
+_QUERIES_PER_BLOCK = 1_024  # large enough that Ray's overhead per call is small against the matrix product
+_BLOCKS_UNDER_WAY = 2  # per actor: one that computes and one that waits
+_MERGE_FAN_IN = 8
+_RESTARTS = 3
+_READY_S = 600  # a partition that has not loaded by then will not
+_ACTOR_SHARE = 0.75  # of a node's CPUs; the rest merges
+
+
+class _Partition:
+    """Runs of rows of a collection, built where this actor lives."""
+
+    def __init__(
+        self, collection: Collection, start: int, stop: int, transform: Transform, recipe: IndexRecipe
+    ) -> None:
+        self.index: FullIndex = recipe.build(transform.apply(collection.load(start, stop)))
+
+    def num_bytes(self) -> int:
+        return self.index.num_bytes
+
+    def search(self, queries_QD: FloatMatrix, k: int, effort: int | None) -> Neighbors:
+        return self.index.search(queries_QD, k, effort)
+
+    def score(self, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
+        return self.index.score(queries_QD, pairs)
+
+    def count(self, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]) -> Counts:
+        return self.index.count(queries_QD, pairs, score_P)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShardedIndex:
+    """Partitions on actors behind the face of one index."""
+
+    actors: tuple[Any, ...]
+    num_bytes: int
+
+    def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
+        """The best k rows over all partitions; the same ids and scores whatever their number."""
+        merge_task = ray.remote(num_cpus=0.01, max_retries=_RESTARTS)(_merge)
+
+        def ask(block: FloatMatrix) -> Any:
+            reference = ray.put(block)
+            answers = [actor.search.remote(reference, k, effort) for actor in self.actors]
+            while len(answers) > 1:
+                groups = [answers[i : i + _MERGE_FAN_IN] for i in range(0, len(answers), _MERGE_FAN_IN)]
+                answers = [merge_task.remote(k, *group) if len(group) > 1 else group[0] for group in groups]
+            return answers[0]
+
+        done: list[Neighbors] = []
+        waiting: deque[Any] = deque()
+        for start in range(0, len(queries_QD), _QUERIES_PER_BLOCK):
+            waiting.append(ask(np.ascontiguousarray(queries_QD[start : start + _QUERIES_PER_BLOCK])))
+            if len(waiting) >= _BLOCKS_UNDER_WAY:
+                done.append(_get(waiting.popleft()))
+        done += [_get(reference) for reference in waiting]
+        if not done:
+            return Neighbors(np.zeros((0, k), np.int64), np.zeros((0, k)))
+        return Neighbors(
+            np.concatenate([part.ids_QK for part in done]), np.concatenate([part.scores_QK for part in done])
+        )
+
+    def score(self, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
+        """The float64 score of each pair."""
+        queries, asked = ray.put(queries_QD), ray.put(pairs)
+        return join_scores(_get([actor.score.remote(queries, asked) for actor in self.actors]))
+
+    def count(self, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]) -> Counts:
+        """How many rows come before each pair's row, over all partitions."""
+        queries, asked, scores = ray.put(queries_QD), ray.put(pairs), ray.put(score_P)
+        parts: Sequence[Counts] = _get([actor.count.remote(queries, asked, scores) for actor in self.actors])
+        return reduce(Counts.__add__, parts)
+
+
+def _merge(k: int, *parts: Neighbors) -> Neighbors:
+    return merge(parts, k)
+
+
+def _get(references: Any) -> Any:
+    with failures_explained("searching the partitions"):
+        return ray.get(references)
+
+
+@contextmanager
+def sharded_index(
+    collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int, cluster: dict[str, Any]
+) -> Iterator[ShardedIndex]:
+    """Partition actors over a collection, ready to search; they end with the block."""
+    ranges = split_rows(len(collection), shards)
+    if not len(collection):
+        raise RequestError(f"{collection.uri} has no rows to search; look at its manifest for why they were dropped")
+    cpus, threads = _actor_cpus(len(ranges), float(cluster["cpus"]))
+    # A CPU worker must not see GPUs, or the first library that looks for one takes GPU 0.
+    runtime_env = {"env_vars": {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}}
+    actor_class = ray.remote(
+        num_cpus=cpus,
+        max_restarts=_RESTARTS,
+        max_task_retries=_RESTARTS,
+        scheduling_strategy="SPREAD",
+        runtime_env=runtime_env,
+    )(_Partition)
+    actors = tuple(actor_class.remote(collection, start, stop, transform, recipe) for start, stop in ranges)
+    try:
+        yield ShardedIndex(actors, sum(_ready(actors)))
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _ready(actors: Sequence[Any]) -> list[int]:
+    """Wait until every partition is built; the resident bytes of each."""
+    try:
+        with failures_explained("loading the partitions"):
+            sizes: list[int] = ray.get([actor.num_bytes.remote() for actor in actors], timeout=_READY_S)
+    except TimeoutError as error:
+        raise WorkError(f"{len(actors)} partitions were not ready in {_READY_S} s; use fewer shards") from error
+    return sizes
+
+
+def _actor_cpus(actors: int, cpus: float) -> tuple[float, int]:
+    """Logical CPUs and threads of one partition: whole threads where there is room, else a share of one."""
+    room = cpus * _ACTOR_SHARE
+    threads = max(1, int(room // actors))
+    return min(float(threads), max(0.01, int(room / actors * 100) / 100)), threads

@@ -1,0 +1,62 @@
+"""The runner does not know who does the work: it asks a backend, in this process or on Ray, with identical results."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+from raybench.collection import Collection
+from raybench.embedding import local
+from raybench.embedding.job import EmbedJob
+from raybench.environment import environment
+from raybench.errors import RequestError
+from raybench.indexes.base import FullIndex, IndexRecipe
+from raybench.indexes.joined import Joined, split_rows
+from raybench.transforms import Transform
+
+
+class Backend(Protocol):
+    """Who embeds and who searches."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the work runs on; a JSON value."""
+        ...
+
+    def plan(self, threads: int, workers: int, shards: int) -> str:
+        """What an embedding will use, in words; RequestError for a plan that cannot run."""
+        ...
+
+    def embed(self, job: EmbedJob, workers: int, progress: Callable[[int], None]) -> dict[str, Any]:
+        """Embed what is missing; the manifest."""
+        ...
+
+    def index(
+        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int
+    ) -> AbstractContextManager[FullIndex]:
+        """An index over a collection, for the time of a block."""
+        ...
+
+
+class LocalBackend:
+    """Everything in this process, one thing after the other."""
+
+    def facts(self) -> dict[str, Any]:
+        """The facts of this machine."""
+        return environment() | {"runner": "in this process"}
+
+    def plan(self, threads: int, workers: int, shards: int) -> str:  # noqa: ARG002 (one process reads all shards)
+        """One encoder."""
+        if workers > 1:
+            raise RequestError(f"workers={workers}, but this process is one worker; leave --local out to use Ray")
+        return f"1 encoder in this process, {threads} CPU thread{'s' if threads > 1 else ''} or a GPU if there is one"
+
+    def embed(self, job: EmbedJob, workers: int, progress: Callable[[int], None]) -> dict[str, Any]:  # noqa: ARG002 (one worker)
+        """Shard after shard."""
+        return local.embed(job, progress)
+
+    @contextmanager
+    def index(
+        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int
+    ) -> Iterator[FullIndex]:
+        """Partitions side by side in this process."""
+        ranges = split_rows(len(collection), shards)
+        yield Joined(tuple(recipe.build(transform.apply(collection.load(start, stop))) for start, stop in ranges))

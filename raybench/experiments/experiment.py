@@ -1,0 +1,240 @@
+"""One experiment: one corpus, one set of queries, one transform and one index; its key is what decides its numbers.
+
+The number of shards and who searched are not part of the key, because they change nothing.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raybench import results, storage
+from raybench.arrays import FloatMatrix, Neighbors, Qrels, Vectors
+from raybench.collection import Collection
+from raybench.errors import DataError
+from raybench.experiments import judgments, shown
+from raybench.experiments.backend import Backend
+from raybench.experiments.evaluation import Evaluation
+from raybench.experiments.judgments import Judged
+from raybench.experiments.reporting import Reporter
+from raybench.indexes import INDEXES
+from raybench.indexes.base import FullIndex
+from raybench.metrics import Counts, Measure, Pairs, PerQuery, Ranks, chance, evaluate, evaluate_overlap, parse_measure
+from raybench.metrics.uncertainty import bootstrap_intervals, number_clusters
+from raybench.results import Record
+from raybench.sources.base import Shard, Source
+from raybench.spec import Spec, content_key
+from raybench.transforms import TRANSFORMS
+
+FORMAT = 1  # raise it when the same inputs give other numbers
+
+_QUERIES = 1_024  # ranked together: a block of pairs and their queries is all that is held twice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Experiment:
+    """What is searched for what, and how."""
+
+    evaluation: Evaluation
+    direction: str
+    encoder: str
+    transform: str
+    index: str
+    images: Collection
+    texts: Collection
+    judged: Judged
+
+    @property
+    def key(self) -> str:
+        """The content key."""
+        return content_key(
+            FORMAT, self.direction, self.transform, self.index, self.images.checksum, self.texts.checksum,
+            self.judged.uri.rpartition("/")[2], list(self.evaluation.measures), asdict(self.evaluation.intervals),
+            self.evaluation.gallery, self.evaluation.seed, self.evaluation.name,
+        )  # fmt: skip
+
+    @property
+    def title(self) -> str:
+        """The experiment in words."""
+        return f"{self.direction.replace('_', ' ')}, {self.encoder}, {self.transform}, {self.index}"
+
+    @property
+    def is_gold(self) -> bool:
+        """Whether this is itself the exact search over the vectors as they are stored."""
+        return (Spec.parse(self.transform).name, Spec.parse(self.index).name) == ("float16", "exact")
+
+    @property
+    def corpus(self) -> Collection:
+        """What is searched."""
+        return self.images if self.direction == "text_to_image" else self.texts
+
+    @property
+    def asking(self) -> Collection:
+        """Where the queries' vectors are."""
+        return self.texts if self.direction == "text_to_image" else self.images
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What one search gave."""
+
+    neighbors: Neighbors
+    values: list[PerQuery]
+    pairs: Pairs
+
+
+def measure_experiment(
+    experiment: Experiment,
+    results_uri: str,
+    source: Source,
+    shards: Sequence[Shard],
+    backend: Backend,
+    reporter: Reporter,
+) -> None:
+    """Search, measure, and write the experiment's four files; the records come last."""
+    judge = judgments.text_to_image if experiment.direction == "text_to_image" else judgments.image_to_text
+    query_rows, qrels, missing = judge(experiment.judged, experiment.images)
+    if missing:
+        reporter.say(f"{missing} judged images are not in the collection; they count as relevant and are never found")
+    queries_QD = experiment.asking.load().matrix_ND[query_rows]
+    found = _search(experiment, queries_QD, qrels, backend, reporter)
+    results.write_neighbors(results_uri, experiment.key, _neighbors_table(experiment, found.neighbors, qrels))
+    results.write_gallery(results_uri, experiment.key, _gallery(experiment, found.neighbors, qrels, source, shards))
+    records = _records(experiment, found, qrels, backend)
+    results.write(results_uri, experiment.key, records, _per_query(experiment, found.values, qrels))
+
+
+def _search(
+    experiment: Experiment, queries_QD: FloatMatrix, qrels: Qrels, backend: Backend, reporter: Reporter
+) -> _Found:
+    evaluation = experiment.evaluation
+    measures = [parse_measure(text) for text in evaluation.measures]
+    depth = max([shown.SHOWN, *(measure.k or 0 for measure in measures)])
+    transform, recipe = TRANSFORMS.make(experiment.transform), INDEXES.make(experiment.index)
+    pairs = Pairs.of(qrels)
+    transformed_QD = transform.apply(Vectors(queries_QD)).matrix_ND
+    with ExitStack() as stack:
+        advance = stack.enter_context(reporter.stage(f"searching {experiment.title}", len(queries_QD)))
+        index = stack.enter_context(backend.index(experiment.corpus, transform, recipe, evaluation.shards))
+        neighbors = index.search(transformed_QD, depth)
+        counts = count_pairs(index, transformed_QD, pairs)
+        advance(len(queries_QD))
+    ranks = Ranks.of_counts(pairs, counts)
+    gold = neighbors if experiment.is_gold else _gold(experiment, queries_QD, measures, backend)
+    values = [
+        evaluate(measure, ranks) if measure.needs == "qrels" or gold is None
+        else evaluate_overlap(measure, neighbors, gold, exact_scores=False)
+        for measure in measures
+    ]  # fmt: skip
+    return _Found(neighbors, values, pairs)
+
+
+def count_pairs(index: FullIndex, queries_QD: FloatMatrix, pairs: Pairs) -> Counts:
+    """How many rows of the corpus come before each judged pair, in blocks of queries."""
+    parts = []
+    for start in range(0, pairs.queries, _QUERIES):
+        part = pairs.part(start, start + _QUERIES)
+        block_QD = np.ascontiguousarray(queries_QD[start : start + _QUERIES])
+        parts.append(index.count(block_QD, part, index.score(block_QD, part)))
+    return Counts.join(parts)
+
+
+def _gold(
+    experiment: Experiment, queries_QD: FloatMatrix, measures: Sequence[Measure], backend: Backend
+) -> Neighbors | None:
+    """The exact neighbours by the vectors as they are stored, which overlap compares with."""
+    depth = max((measure.k or 0 for measure in measures if measure.needs == "gold"), default=0)
+    if not depth:
+        return None
+    stored = TRANSFORMS.make("float16()")
+    with backend.index(experiment.corpus, stored, INDEXES.make("exact()"), experiment.evaluation.shards) as index:
+        return index.search(queries_QD, depth)
+
+
+def _records(experiment: Experiment, found: _Found, qrels: Qrels, backend: Backend) -> list[Record]:
+    evaluation = experiment.evaluation
+    clusters_Q = number_clusters(qrels.clusters)
+    intervals = bootstrap_intervals(
+        [value.values_Q for value in found.values], clusters_Q, [value.measure.statistic for value in found.values],
+        resamples=evaluation.intervals.resamples, level=evaluation.intervals.level, seed=evaluation.seed,
+    )  # fmt: skip
+    environment = json.dumps(backend.facts(), sort_keys=True)
+    return [
+        Record(
+            evaluation=evaluation.name, experiment=experiment.key, direction=experiment.direction,
+            encoder=experiment.encoder, transform=experiment.transform, index=experiment.index,
+            measure=str(value.measure), value=value.value,
+            low=None if interval is None else interval.low, high=None if interval is None else interval.high,
+            worst_tie=value.worst, best_tie=value.best,
+            chance=chance(value.measure, found.pairs, len(experiment.corpus)),
+            queries=len(qrels), clusters=int(clusters_Q.max()) + 1, corpus=len(experiment.corpus),
+            unit=value.measure.unit, method="one cluster: no interval" if interval is None else interval.method,
+            seed=evaluation.seed, environment=environment,
+        )
+        for value, interval in zip(found.values, intervals, strict=True)
+    ]  # fmt: skip
+
+
+def _per_query(experiment: Experiment, values: Sequence[PerQuery], qrels: Qrels) -> pa.Table:
+    tables = []
+    for value in values:
+        columns = {
+            "experiment": pa.array([experiment.key] * len(qrels), pa.string()),
+            "query_id": pa.array(qrels.query_ids, pa.string()),
+            "cluster_id": pa.array(qrels.clusters, pa.string()),
+            "measure": pa.array([str(value.measure)] * len(qrels), pa.string()),
+            "value": pa.array(value.values_Q, pa.float64()),
+            "worst_tie": _or_null(value.worst_Q, len(qrels)),
+            "best_tie": _or_null(value.best_Q, len(qrels)),
+        }
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def _or_null(values: npt.NDArray[np.float64] | None, length: int) -> pa.Array:
+    return pa.nulls(length, pa.float64()) if values is None else pa.array(values, pa.float64())
+
+
+def _neighbors_table(experiment: Experiment, neighbors: Neighbors, qrels: Qrels) -> pa.Table:
+    column = "image_id" if experiment.direction == "text_to_image" else "query_id"
+    described = judgments.ids_of_rows(experiment.corpus, neighbors.ids_QK.ravel(), [column])
+    return shown.neighbors_table(neighbors, qrels, {row: values[0] for row, values in described.items()})
+
+
+def _gallery(
+    experiment: Experiment, neighbors: Neighbors, qrels: Qrels, source: Source, shards: Sequence[Shard]
+) -> pa.Table:
+    to_images = experiment.direction == "text_to_image"
+    evaluation = experiment.evaluation
+    drawn = shown.draw_queries(evaluation.gallery, len(qrels), evaluation.seed)
+    columns = ["image_id", "caption"] if to_images else ["query_id", "caption"]
+    rows = shown.rows_to_describe(neighbors, qrels, drawn)
+    described = {
+        row: (values[0], values[1]) for row, values in judgments.ids_of_rows(experiment.corpus, rows, columns).items()
+    }
+    texts = dict(
+        zip(
+            experiment.judged.queries["query_id"].to_pylist(),
+            experiment.judged.queries["text"].to_pylist(),
+            strict=True,
+        )
+    )
+    gallery = shown.GalleryRows()
+    for query in drawn:
+        query_id = qrels.query_ids[query]
+        gallery.add_query(neighbors, qrels, query, texts[query_id] if to_images else query_id, described)
+    wanted = [image_id for image_id, _ in described.values()] if to_images else [qrels.query_ids[q] for q in drawn]
+    return gallery.table(_thumbnails(experiment.images, wanted, source, shards), own_pictures=not to_images)
+
+
+def _thumbnails(images: Collection, wanted: Sequence[str], source: Source, shards: Sequence[Shard]) -> dict[str, bytes]:
+    rows = judgments.rows_of_ids(images, wanted, "image_id")
+    places = judgments.ids_of_rows(images, np.fromiter(rows.values(), np.int64, len(rows)), ["shard", "position"])
+    where = {image_id: (str(places[row][0]), int(places[row][1])) for image_id, row in rows.items()}
+    if len(where) != len(set(wanted)):
+        raise DataError(f"{storage.join(images.uri, 'metadata')} lacks images that were found; embed again")
+    return shown.thumbnails(source, shards, where)

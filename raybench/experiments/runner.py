@@ -1,0 +1,219 @@
+"""One runner for every evaluation: images -> vectors -> neighbours and ranks -> values per query -> records.
+
+Every stage writes an artifact under a content key and is skipped when that artifact is whole, so a rerun does only
+what is missing. `run.json` at the end lists what was used, made and lost.
+
+    <out>/datasets/  vectors/<key>/  queries/<key>/  results/{records,queries,neighbors,gallery}/  run.json
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from raybench import results, storage
+from raybench.collection import Collection, open_collection
+from raybench.embedding.job import EmbedJob, TextSource
+from raybench.encoders import ENCODERS
+from raybench.encoders.base import EncoderRecipe
+from raybench.errors import WorkError
+from raybench.experiments import judgments
+from raybench.experiments.backend import Backend
+from raybench.experiments.evaluation import Evaluation, dump
+from raybench.experiments.experiment import Experiment, measure_experiment
+from raybench.experiments.judgments import Judged
+from raybench.experiments.reporting import Reporter
+from raybench.metrics import is_at_chance, parse_measure
+from raybench.results import Record
+from raybench.sources import SOURCES
+from raybench.sources.base import Shard, Source
+from raybench.sources.tables import qrels_table, queries_table
+from raybench.spec import Spec
+
+_UPSTREAM = "failed_to_"  # reasons of img2dataset: never downloaded, so no sign that reading goes wrong here
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run has used and made so far; becomes run.json."""
+
+    evaluation: Evaluation
+    out: str
+    records: list[Record] = field(default_factory=list)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    experiments: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def place(self, *names: str) -> str:
+        """A place below the output folder."""
+        return storage.join(self.out, *names)
+
+
+def open_source(evaluation: Evaluation, out: str) -> tuple[Source, tuple[Shard, ...]]:
+    """The images and their shards; data sets that are made or fetched are made first."""
+    source = SOURCES.make(evaluation.images).open(storage.join(out, "datasets"))
+    return source, tuple(source.plan())
+
+
+def run(evaluation: Evaluation, out: str, backend: Backend, reporter: Reporter, command: str) -> Run:
+    """Run an evaluation into a folder; returns what was made. The report is written by the caller."""
+    progress = Run(evaluation, out)
+    started = time.perf_counter()
+    source, shards = open_source(evaluation, out)
+    reporter.say(
+        f"{len(shards)} shards of images; {backend.plan(evaluation.embed.threads, evaluation.embed.workers, len(shards))}"
+    )
+    encoders = {spec: ENCODERS.make(spec) for spec in evaluation.encoders}
+    images = {
+        spec: _embed_images(progress, source, shards, spec, encoder, backend, reporter)
+        for spec, encoder in encoders.items()
+    }
+    judged = _judgments(progress, source, next(iter(images.values())))
+    texts = {
+        spec: _embed_texts(progress, judged, spec, encoder, backend, reporter) for spec, encoder in encoders.items()
+    }
+    for direction in evaluation.directions:
+        for spec in evaluation.encoders:
+            for transform in evaluation.grid.transforms:
+                for index in evaluation.grid.indexes:
+                    experiment = Experiment(
+                        evaluation, direction, spec, transform, index, images[spec], texts[spec], judged
+                    )
+                    _experiment(progress, experiment, source, shards, backend, reporter)
+    progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
+    _write_run(progress, backend, command)
+    return progress
+
+
+def embed_images(evaluation: Evaluation, out: str, backend: Backend, reporter: Reporter) -> Run:
+    """The first stage alone: images to vectors with every encoder of an evaluation."""
+    progress = Run(evaluation, out)
+    source, shards = open_source(evaluation, out)
+    for spec in evaluation.encoders:
+        _embed_images(progress, source, shards, spec, ENCODERS.make(spec), backend, reporter)
+    return progress
+
+
+def image_job(
+    evaluation: Evaluation, out: str, source: Source, shards: tuple[Shard, ...], spec: str, encoder: EncoderRecipe
+) -> EmbedJob:
+    """The job that embeds the images with one encoder."""
+    return EmbedJob(
+        "image", source, shards, str(Spec.parse(spec)), encoder, encoder.fingerprint(), encoder.preprocess(),
+        storage.join(out, "vectors"), evaluation.embed.chunk, evaluation.embed.threads,
+    )  # fmt: skip
+
+
+def _embed_images(
+    progress: Run, source: Source, shards: tuple[Shard, ...], spec: str, encoder: EncoderRecipe, backend: Backend,
+    reporter: Reporter,
+) -> Collection:  # fmt: skip
+    job = image_job(progress.evaluation, progress.out, source, shards, spec, encoder)
+    manifest = _embed(progress, job, f"images with {spec}", None, backend, reporter)
+    lost = {reason: count for reason, count in manifest["dropped"].items() if not reason.startswith(_UPSTREAM)}
+    looked_at = manifest["rows_in"] - sum(manifest["dropped"].values()) + sum(lost.values())
+    share = sum(lost.values()) / looked_at if looked_at else 1.0
+    if share > progress.evaluation.embed.max_bad:
+        worst = ", ".join(f"{reason} {count}" for reason, count in sorted(lost.items(), key=lambda item: -item[1])[:4])
+        raise WorkError(
+            f"{share:.1%} of the images could not be read ({worst or 'there are none'}), more than embed.max_bad="
+            f"{progress.evaluation.embed.max_bad:g}; look at the examples in {storage.join(job.uri, storage.MANIFEST)}"
+        )
+    return open_collection(job.uri)
+
+
+def _embed_texts(
+    progress: Run, judged: Judged, spec: str, encoder: EncoderRecipe, backend: Backend, reporter: Reporter
+) -> Collection:
+    source = TextSource(judged.queries_uri)
+    job = EmbedJob(
+        "text", source, tuple(source.plan()), str(Spec.parse(spec)), encoder, encoder.fingerprint(), None,
+        progress.place("vectors"), progress.evaluation.embed.chunk, progress.evaluation.embed.threads,
+    )  # fmt: skip
+    _embed(progress, job, f"texts with {spec}", len(judged.queries), backend, reporter)
+    return open_collection(job.uri)
+
+
+def _embed(
+    progress: Run, job: EmbedJob, what: str, rows: int | None, backend: Backend, reporter: Reporter
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    with reporter.stage(f"embedding {what}", rows) as advance:
+        manifest = backend.embed(job, progress.evaluation.embed.workers, advance)
+    seconds = time.perf_counter() - started
+    progress.artifacts.append(
+        {
+            "kind": "vectors", "modality": job.modality, "encoder": job.encoder_spec, "uri": f"vectors/{job.key}",
+            "rows_in": manifest["rows_in"], "rows_out": manifest["rows_out"], "dropped": manifest["dropped"],
+            "examples": manifest["examples"], "encoder_facts": manifest["encoder_facts"],
+            "preprocess": manifest["recipe"]["preprocess"], "seconds": manifest["environment"].get("embed_s", 0.0),
+            "checksum": manifest["checksum"],
+        }
+    )  # fmt: skip
+    lost = sum(manifest["dropped"].values())
+    reporter.say(
+        f"embedded {what}: {manifest['rows_in']} in, {manifest['rows_out']} out, {lost} dropped, {seconds:.1f} s"
+    )
+    return manifest
+
+
+def _judgments(progress: Run, source: Source, collection: Collection) -> Judged:
+    """Queries and judgments: from the file's tables, else those of the source, else the captions."""
+    evaluation = progress.evaluation
+    if evaluation.queries is not None and evaluation.qrels is not None:
+        queries, qrels = queries_table(evaluation.queries), qrels_table(evaluation.qrels)
+    else:
+        given, judged = source.queries(), source.judgments()
+        queries, qrels = (
+            (given, judged) if given is not None and judged is not None else judgments.from_captions(collection)
+        )
+    stored = judgments.store(progress.place("queries"), queries, qrels)
+    if stored.dropped:
+        progress.warnings.append(
+            "left out of the judgments: " + ", ".join(f"{reason} {count}" for reason, count in stored.dropped.items())
+        )
+    return stored
+
+
+def _experiment(
+    progress: Run,
+    experiment: Experiment,
+    source: Source,
+    shards: tuple[Shard, ...],
+    backend: Backend,
+    reporter: Reporter,
+) -> None:
+    uri = progress.place("results")
+    if not storage.exists(results.records_uri(uri, experiment.key)):
+        measure_experiment(experiment, uri, source, shards, backend, reporter)
+    records = results.read(results.records_uri(uri, experiment.key))
+    progress.records += records
+    progress.experiments.append(
+        {
+            "experiment": experiment.key, "direction": experiment.direction, "encoder": experiment.encoder,
+            "transform": experiment.transform, "index": experiment.index, "corpus": records[0].corpus,
+            "queries": records[0].queries, "clusters": records[0].clusters,
+        }
+    )  # fmt: skip
+    doubtful = [
+        record.measure
+        for record in records
+        if record.chance is not None
+        and is_at_chance(parse_measure(record.measure), record.value, record.low, record.high, record.chance)
+    ]
+    if doubtful:
+        progress.warnings.append(
+            f"{experiment.title}: {', '.join(doubtful)} cannot be told from a random ranking; is the model loaded right?"
+        )
+
+
+def _write_run(progress: Run, backend: Backend, command: str) -> None:
+    evaluation = progress.evaluation
+    content = {
+        "name": evaluation.name, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
+        "evaluation": dump(evaluation), "seed": evaluation.seed, "shards": evaluation.shards,
+        "measures": list(evaluation.measures), "environment": backend.facts(), "warnings": progress.warnings,
+        "seconds": progress.seconds, "artifacts": progress.artifacts, "experiments": progress.experiments,
+    }  # fmt: skip
+    storage.write_json(progress.place("run.json"), content)
