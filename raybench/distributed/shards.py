@@ -5,6 +5,7 @@ the answers do not change, because searching has no state. Queries are put into 
 answers are merged in a tree of tasks; the driver receives final neighbours only.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,9 @@ class _Partition:
 
     def num_bytes(self) -> int:
         return self.index.num_bytes
+
+    def process(self) -> int:
+        return os.getpid()
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None) -> Neighbors:
         return self.index.search(queries_QD, k, effort)
