@@ -7,6 +7,7 @@ has a task join them into the shard's part. Killing any process loses shards tha
 
 import json
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+from ray.util.annotations import RayDeprecationWarning
 
 from raybench import storage
 from raybench.distributed.pool import Pool
@@ -69,7 +71,11 @@ def _run(job: EmbedJob, shards: list[int], pool: Pool, progress: Callable[[int],
     commits: list[Any] = []
     commit = ray.remote(num_cpus=pool.feed_cpus, max_retries=_RETRIES)(ledger.commit_chunks)
     reference = ray.put(job)
-    for row in _pipeline(job, shards, pool).iter_rows():
+    with warnings.catch_warnings():
+        # The named arguments of this version cannot bound retries; the pinned version takes these.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        rows = _pipeline(job, shards, pool)
+    for row in rows.iter_rows():
         shard = int(row["shard"])
         written[shard] += 1
         if row["last"]:
@@ -95,6 +101,7 @@ def _pipeline(job: EmbedJob, shards: list[int], pool: Pool) -> Any:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
+    context.raise_original_map_exception = True  # an error of ours arrives as itself
     rows = ray.data.from_items([{"shard": number} for number in shards], override_num_blocks=len(shards))
     tasks = {"batch_format": "pyarrow", "batch_size": 1, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
     read = rows.map_batches(_Read(job), num_cpus=pool.feed_cpus, **tasks)
