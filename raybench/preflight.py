@@ -56,7 +56,8 @@ def _ask_s3(uri: str, action: str) -> None:
         raise StorageError(f"{uri!r} names no bucket; write it like s3://bucket/folder")
     limits = Config(connect_timeout=2, read_timeout=3, retries={"max_attempts": 0})
     try:
-        client: Any = boto3.client("s3", config=limits)
+        # A session of its own: the default one keeps the credentials that it met first.
+        client: Any = boto3.session.Session().client("s3", config=limits)
         if action == "read":
             client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
         else:

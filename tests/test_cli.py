@@ -1,0 +1,195 @@
+"""The command line: help at once, one sentence and exit code 2 for a wrong request, JSON as the last line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from raybench import results
+from raybench.cli import VERBS, main
+from raybench.experiments import evaluation as files
+
+GOOD = {
+    "name": "small", "images": "scenes(images=60, seed=4)", "encoders": ["tiny(dim=16)"],
+    "measures": ["ndcg@10", "hit@1", "overlap@5", "median_rank"], "gallery": 3,
+}  # fmt: skip
+
+
+def _call(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return int(stop.value.code or 0), captured.out, captured.err
+
+
+def _file(tmp_path: Path, **changes: object) -> str:
+    path = tmp_path / "evaluation.yaml"
+    path.write_text(yaml.safe_dump(GOOD | changes))
+    return str(path)
+
+
+def test_help_names_every_verb_and_imports_nothing_heavy():
+    """`raybench --help` lists the verbs without importing numpy, torch, pyarrow or ray."""
+    code = (
+        "import sys\nfrom raybench.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([name for name in ('numpy', 'torch', 'pyarrow', 'ray', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert all(verb in done.stdout for verb in VERBS)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoder": ["tiny()"]}, ["unknown key 'encoder'", "did you mean 'encoders'"]),
+        ({"encoders": ["opneclip('ViT-B-32')"]}, ["opneclip", "did you mean 'openclip'"]),
+        ({"encoders": ["openclip('ViT-B-23', pretrained='openai')"]}, ["ViT-B-23", "ViT-B-32"]),
+        ({"measures": ["ndgc@10"]}, ["ndgc", "did you mean 'ndcg'"]),
+        ({"measures": ["ndcg"]}, ["ndcg", "cut-off"]),
+        ({"images": "webdatset('x')"}, ["webdatset", "webdataset"]),
+        ({"grid": {"indexes": ["exakt()"]}}, ["exakt", "exact"]),
+        ({"grid": {"transforms": ["truncate()"]}}, ["truncate", "needs dim"]),
+        ({"shards": 0}, ["shards=0", "use 1 to"]),
+        ({"shards": "many"}, ["shards='many'", "int"]),
+        ({"embed": {"chunks": 3}}, ["embed.chunks", "chunk"]),
+        ({"embed": 3}, ["embed must hold keys"]),
+        ({"directions": ["text_to_images"]}, ["text_to_images", "text_to_image"]),
+        ({"encoders": []}, ["encoders is empty"]),
+        ({"encoders": ["tiny(dim=16)", "tiny( dim = 16 )"]}, ["twice"]),
+        ({"queries": "csv('q.csv')"}, ["queries and qrels belong together"]),
+        ({"name": None}, ["name"]),
+        ({"name": "a/b"}, ["a/b"]),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(changes, words, tmp_path, capsys):
+    """Wrong keys, names and values are answered with the thing, the value and the nearest right one; exit code 2."""
+    code, out, err = _call("run", _file(tmp_path, **changes), "--out", str(tmp_path / "out"), "--local", capsys=capsys)
+
+    assert code == 2
+    assert err.startswith("raybench: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+    for word in words:
+        assert word in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rnu"], ["no command 'rnu'", "run"]),
+        (["run", "no-such-file.yaml", "--out", "x"], ["no evaluation file no-such-file.yaml"]),
+        (["run", "demo"], ["--out"]),
+        (["run", "demo", "--out", "gs://bucket/x", "--local"], ["gs://bucket/x", "s3://"]),
+        (["run", "demo", "--out", "x", "--set", "shards"], ["--set 'shards'", "key=value"]),
+        (["run", "demo", "--out", "x", "--set", "shard=3"], ["unknown key 'shard'", "shards"]),
+        (["report", "no-such-folder"], ["no-such-folder"]),
+        (["demo", "--frobnicate"], ["--frobnicate"]),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(arguments, words, tmp_path, monkeypatch, capsys):
+    """Wrong verbs, options, paths and addresses; exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = _call(*arguments, capsys=capsys)
+
+    assert code == 2
+    assert "Traceback" not in out + err
+    for word in words:
+        assert word in err
+
+
+def test_a_missing_folder_of_images_is_one_sentence(tmp_path, capsys):
+    """The folder is named before anything is embedded."""
+    wrong = _file(tmp_path, images='folder("/no/such/folder")')
+    code, _, err = _call("run", wrong, "--out", str(tmp_path / "out"), "--local", capsys=capsys)
+
+    assert code == 2
+    assert "/no/such/folder" in err
+
+
+def test_bad_yaml_names_the_line(tmp_path, capsys):
+    """The file and line of what YAML cannot read."""
+    path = tmp_path / "bad.yaml"
+    path.write_text("name: x\nimages: [scenes(\nencoders: ]")
+    code, _, err = _call("run", str(path), "--out", "x", capsys=capsys)
+
+    assert code == 2
+    assert "bad.yaml, line 3" in err
+
+
+def test_a_place_that_is_a_file_is_refused(tmp_path, capsys):
+    """An output below a file cannot be made."""
+    (tmp_path / "file").write_text("")
+    code, _, err = _call("run", _file(tmp_path), "--out", str(tmp_path / "file" / "out"), "--local", capsys=capsys)
+
+    assert code == 2
+    assert "is a file" in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_folder_without_permission_is_refused(tmp_path, capsys):
+    """A read-only folder is named."""
+    (tmp_path / "closed").mkdir(mode=0o500)
+    code, _, err = _call("run", _file(tmp_path), "--out", str(tmp_path / "closed" / "out"), "--local", capsys=capsys)
+
+    assert code == 2
+    assert "permission" in err
+
+
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+    """The plan is printed, as JSON too, and the output folder is not made."""
+    code, out, _ = _call("run", _file(tmp_path), "--out", str(tmp_path / "out"), "--dry-run", "--json", capsys=capsys)
+
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["plan"]["experiments"] == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_ends_with_one_json_object_and_a_rerun_repeats_it(tmp_path, capsys):
+    """ok, report and records; every number is the mean of its queries' values; a rerun changes nothing."""
+    arguments = ("run", _file(tmp_path), "--out", str(tmp_path / "out"), "--local", "--json", "--set", "seed=3")
+    code, out, _ = _call(*arguments, capsys=capsys)
+    last = json.loads(out.splitlines()[-1])
+
+    assert code == 0
+    assert last["ok"]
+    assert Path(last["report"]).is_file()
+    assert {record["measure"] for record in last["records"]} == set(GOOD["measures"])
+    for record in last["records"]:
+        assert record["low"] <= record["value"] <= record["high"]
+        table = results.read_queries(str(tmp_path / "out" / "results"), record["experiment"]).to_pandas()
+        values = table[table["measure"] == record["measure"]]["value"]
+        assert len(values) == record["queries"]
+        middle = values.median() if record["measure"] == "median_rank" else values.mean()
+        assert middle == pytest.approx(record["value"], abs=1e-12)
+        if record["measure"] == "overlap@5":
+            assert record["value"] == 1.0
+    code, out, _ = _call(*arguments, capsys=capsys)
+    assert json.loads(out.splitlines()[-1])["records"] == last["records"]
+
+
+def test_too_many_bad_images_fail_the_run(tmp_path, capsys):
+    """Above the stated share the run fails with exit code 1, says the share and where the examples are."""
+    strict = _file(tmp_path, embed={"max_bad": 0.001})
+    code, out, err = _call("run", strict, "--out", str(tmp_path / "out"), "--local", "--json", capsys=capsys)
+
+    assert code == 1
+    assert "embed.max_bad=0.001" in err
+    assert json.loads(out.splitlines()[-1])["ok"] is False
+
+
+def test_the_embedded_file_prints_back_to_itself():
+    """An evaluation dumped as YAML parses to the same evaluation."""
+    from raybench.cli.evaluate import demo_file
+
+    evaluation = files.parse(demo_file().replace("raybench:scenes-clip-small", "local-dir:x").replace(
+        'openclip("local-dir:x")', "tiny(dim=8)").replace('openclip("raybench:scenes-clip")', "tiny(dim=9)"), "demo")  # fmt: skip
+
+    assert files.parse(files.dump(evaluation), "dump") == evaluation
