@@ -8,6 +8,7 @@ Axes: Q queries, N rows, D dimensions, K results.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 
 import numpy as np
 import numpy.typing as npt
@@ -59,12 +60,18 @@ class Vectors:
         return Vectors(self.matrix_ND[start:stop], self.first_row + start)
 
     def unit(self) -> "Vectors":
-        """The same rows scaled to length one, float32. Raises DataError for a row of zeros."""
-        matrix_ND = self.matrix_ND.astype(np.float32)
-        norms_N = np.linalg.norm(matrix_ND.astype(np.float64), axis=1)
-        if len(norms_N) and norms_N.min() == 0:
-            raise DataError(f"row {self.first_row + int(np.argmin(norms_N))} is all zeros and has no direction")
-        return Vectors((matrix_ND / norms_N[:, None]).astype(np.float32), self.first_row)
+        """The same rows scaled to length one, float32. Raises DataError for a row without a direction."""
+        unit_ND = np.empty(self.matrix_ND.shape, np.float32)
+        for start in range(0, len(unit_ND), _CHECK_ROWS):
+            rows_BD = self.matrix_ND[start : start + _CHECK_ROWS].astype(np.float64)
+            with np.errstate(over="ignore", under="ignore"):  # such rows are refused below
+                norms_B = np.linalg.norm(rows_BD, axis=1)
+            is_wrong_B = ~(norms_B > 0) | np.isinf(norms_B)
+            if is_wrong_B.any():
+                row = self.first_row + start + int(np.argmax(is_wrong_B))
+                raise DataError(f"row {row} is all zeros, or too small or large to have a direction; drop it")
+            unit_ND[start : start + _CHECK_ROWS] = rows_BD / norms_B[:, None]
+        return Vectors(unit_ND, self.first_row)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +118,8 @@ class Qrels:
         lengths = {len(self.query_ids), len(self.relevant), len(self.grades), len(self.clusters)}
         if len(lengths) != 1:
             raise DataError(f"judgments must have one entry per query in every field; lengths are {sorted(lengths)}")
+        if len(set(self.query_ids)) != len(self):
+            raise DataError(f"there are {len(self)} queries and {len(set(self.query_ids))} query ids; make them unique")
         # All queries are checked together: a million small calls would take longer than the evaluation.
         lengths_Q = np.fromiter(map(len, self.relevant), np.int64, len(self))
         for query_id, num_rows, grades in zip(self.query_ids, lengths_Q, self.grades, strict=True):
@@ -138,7 +147,14 @@ class Qrels:
     @classmethod
     def of(cls, judged: Mapping[str, Mapping[int, int]], clusters: Mapping[str, str]) -> "Qrels":
         """From `{query id: {row: grade}}`; grades under 1 are left out; queries keep the mapping's order."""
-        kept = {query: {row: grade for row, grade in rows.items() if grade >= 1} for query, rows in judged.items()}
+        kept: dict[str, dict[int, int]] = {}
+        for query, rows in judged.items():
+            if query not in clusters:
+                raise DataError(f"query {query!r} is judged but has no cluster; give every query one")
+            try:
+                kept[query] = {index(row): index(grade) for row, grade in rows.items() if grade >= 1}
+            except TypeError:
+                raise DataError(f"query {query!r} has grades that are not whole numbers; round them first") from None
         return cls(
             query_ids=tuple(kept),
             relevant=tuple(np.fromiter(rows.keys(), np.int64, len(rows)) for rows in kept.values()),

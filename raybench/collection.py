@@ -72,7 +72,7 @@ def _read_npy(uri: str) -> npt.NDArray[np.float16]:
     """A matrix of a part file; never unpickles, refuses Fortran order and what is not a float matrix."""
     try:
         if storage.is_s3(uri):
-            matrix = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
+            matrix: npt.NDArray[np.float16] = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
         else:
             matrix = np.load(uri, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

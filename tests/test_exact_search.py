@@ -56,7 +56,9 @@ def test_search_equals_a_full_float64_scan(kind, block_rows, shards):
         wanted = oracles.top_rows(expected_QN, k)
 
         assert found.ids_QK[:, : min(k, 400)].tolist() == wanted
-        np.testing.assert_array_equal(found.scores_QK[:, : min(k, 400)], np.take_along_axis(expected_QN, np.array(wanted), 1))
+        np.testing.assert_array_equal(
+            found.scores_QK[:, : min(k, 400)], np.take_along_axis(expected_QN, np.array(wanted), 1)
+        )
         assert (found.ids_QK[:, 400:] == -1).all()
         assert np.isneginf(found.scores_QK[:, 400:]).all()
 
@@ -95,7 +97,9 @@ def test_merging_does_not_depend_on_how_rows_are_split(shards, k, data):
     parts = []
     for shard in range(shards):
         mine = [row for row in range(len(scores)) if shard_of[row] == shard]
-        parts.append(best(np.array([mine], np.int64).reshape(1, -1), np.array([[scores[row] for row in mine]]).reshape(1, -1), k))
+        parts.append(
+            best(np.array([mine], np.int64).reshape(1, -1), np.array([[scores[row] for row in mine]]).reshape(1, -1), k)
+        )
 
     assert merge(parts, k).ids_QK.tolist() == whole.ids_QK.tolist()
     assert whole.ids_QK[0, : len(scores)].tolist() == oracles.top_rows(np.array([scores]), k)[0][: len(scores)]
@@ -192,7 +196,9 @@ def collection(tmp_path_factory):
         (storage.Path(uri) / "img_emb").mkdir(exist_ok=True)
         np.save(storage.join(uri, name), rows_ND[start:stop])
         metadata = f"metadata/metadata_{number:04d}.parquet"
-        storage.write_table(storage.join(uri, metadata), pa.table({"image_id": [str(row) for row in range(start, stop)]}))
+        storage.write_table(
+            storage.join(uri, metadata), pa.table({"image_id": [str(row) for row in range(start, stop)]})
+        )
         files |= {name: {"rows": stop - start}, metadata: {"rows": stop - start}}
     storage.write_manifest(uri, {"kind": "vectors", "recipe": {"modality": "image"}, "files": files, "checksum": "x"})
     return open_collection(uri)

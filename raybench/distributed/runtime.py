@@ -29,13 +29,15 @@ def _settings() -> None:
 
 def _authenticate() -> None:
     """Token authentication for a private Ray, under a token that only this process and its children know."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray import _raylet
+
+    raylet: Any = _raylet  # a compiled module, of which the checker sees nothing
 
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     # Ray read its environment when it was imported; this is how its own default reads it again.
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

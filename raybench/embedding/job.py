@@ -40,8 +40,9 @@ class EmbedJob:
 
     @property
     def key(self) -> str:
-        """The content key: recipe and inputs, nothing of the machine or the place."""
-        return content_key(self.recipe(), [[shard.name, shard.size_bytes] for shard in self.shards])
+        """The content key: recipe and inputs, nothing of the machine or the place (a spec may hold a path)."""
+        decides = {name: value for name, value in self.recipe().items() if name != "encoder"}
+        return content_key(decides, [[shard.name, shard.size_bytes] for shard in self.shards])
 
     @property
     def uri(self) -> str:

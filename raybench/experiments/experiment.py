@@ -23,9 +23,10 @@ from raybench.experiments.judgments import Judged
 from raybench.experiments.reporting import Reporter
 from raybench.indexes import INDEXES
 from raybench.indexes.base import FullIndex
-from raybench.metrics import Counts, Measure, Pairs, PerQuery, Ranks, chance, evaluate, evaluate_overlap, parse_measure
+from raybench.metrics import Counts, Pairs, PerQuery, Ranks, chance, evaluate, evaluate_overlap, parse_measure
 from raybench.metrics.uncertainty import bootstrap_intervals, number_clusters
 from raybench.results import Record
+from raybench.search.topk import best
 from raybench.sources.base import Shard, Source
 from raybench.spec import Spec, content_key
 from raybench.transforms import TRANSFORMS
@@ -52,7 +53,7 @@ class Experiment:
     def key(self) -> str:
         """The content key."""
         return content_key(
-            FORMAT, self.direction, self.transform, self.index, self.images.checksum, self.texts.checksum,
+            FORMAT, self.direction, self.encoder, self.transform, self.index, self.images.checksum, self.texts.checksum,
             self.judged.uri.rpartition("/")[2], list(self.evaluation.measures), asdict(self.evaluation.intervals),
             self.evaluation.gallery, self.evaluation.seed, self.evaluation.name,
         )  # fmt: skip
@@ -124,10 +125,13 @@ def _search(
         counts = count_pairs(index, transformed_QD, pairs)
         advance(len(queries_QD))
     ranks = Ranks.of_counts(pairs, counts)
-    gold = neighbors if experiment.is_gold else _gold(experiment, queries_QD, measures, backend)
+    depth = max((measure.k or 0 for measure in measures if measure.needs == "gold"), default=0)
+    gold, found = (
+        _against_gold(experiment, queries_QD, neighbors.top(depth), backend) if depth else (neighbors, neighbors)
+    )
     values = [
-        evaluate(measure, ranks) if measure.needs == "qrels" or gold is None
-        else evaluate_overlap(measure, neighbors, gold, exact_scores=False)
+        evaluate(measure, ranks) if measure.needs == "qrels"
+        else evaluate_overlap(measure, found, gold, exact_scores=True)
         for measure in measures
     ]  # fmt: skip
     return _Found(neighbors, values, pairs)
@@ -143,16 +147,22 @@ def count_pairs(index: FullIndex, queries_QD: FloatMatrix, pairs: Pairs) -> Coun
     return Counts.join(parts)
 
 
-def _gold(
-    experiment: Experiment, queries_QD: FloatMatrix, measures: Sequence[Measure], backend: Backend
-) -> Neighbors | None:
-    """The exact neighbours by the vectors as they are stored, which overlap compares with."""
-    depth = max((measure.k or 0 for measure in measures if measure.needs == "gold"), default=0)
-    if not depth:
-        return None
+def _against_gold(
+    experiment: Experiment, queries_QD: FloatMatrix, found: Neighbors, backend: Backend
+) -> tuple[Neighbors, Neighbors]:
+    """The exact neighbours by the vectors as they are stored, and the found rows with their scores by those vectors."""
+    if experiment.is_gold:
+        return found, found
     stored = TRANSFORMS.make("float16()")
+    is_row_QK = found.ids_QK >= 0
+    query_P, _ = np.nonzero(is_row_QK)
+    row_P = found.ids_QK[is_row_QK]
+    asked = Pairs(query_P.astype(np.int64), row_P, np.ones_like(row_P), len(found))
+    scores_QK = found.scores_QK.copy()
     with backend.index(experiment.corpus, stored, INDEXES.make("exact()"), experiment.evaluation.shards) as index:
-        return index.search(queries_QD, depth)
+        gold = index.search(queries_QD, found.k)
+        scores_QK[is_row_QK] = index.score(queries_QD, asked)
+    return gold, best(found.ids_QK, scores_QK, found.k)
 
 
 def _records(experiment: Experiment, found: _Found, qrels: Qrels, backend: Backend) -> list[Record]:

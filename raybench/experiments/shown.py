@@ -100,9 +100,11 @@ def thumbnails(source: Source, shards: Iterable[Shard], wanted: Mapping[str, tup
             continue
         for table in source.read(shard):
             for position, image in zip(table["position"].to_pylist(), table["image"], strict=True):
-                image_id = left.pop(position, None)
-                picture = decode(image.as_py() or b"").picture if image_id is not None else None
-                if image_id is not None and picture is not None:
+                if position not in left:
+                    continue
+                image_id = left.pop(position)
+                picture = decode(image.as_py() or b"").picture
+                if picture is not None:
                     picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
                     buffer = io.BytesIO()
                     picture.save(buffer, "JPEG", quality=85)

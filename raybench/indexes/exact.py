@@ -11,7 +11,7 @@ Axes: Q queries, B rows of a block, D dimensions, K results, C candidates, P jud
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,7 @@ class ExactIndex:
     def count(self, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]) -> Counts:
         """Count rows with a higher and with the same float64 score; near calls are settled in float64."""
         _check(queries_QD, self.vectors)
-        counts = Counts(*(np.zeros(len(pairs), np.int64) for _ in range(4)), rows=len(self.vectors))
+        counts = replace(Counts.none(pairs), rows=len(self.vectors))
         local_P = pairs.row_P - self.vectors.first_row
         counts.seen_P[:] = (local_P >= 0) & (local_P < len(self.vectors))
         known = np.flatnonzero(~np.isnan(score_P))

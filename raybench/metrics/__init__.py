@@ -12,7 +12,7 @@ from raybench.errors import SpecError, suggest
 from raybench.metrics import chance as by_chance
 from raybench.metrics import ranking
 from raybench.metrics.chance import chance, is_at_chance
-from raybench.metrics.counts import Counts, Pairs, count_block
+from raybench.metrics.counts import Counts, Pairs
 from raybench.metrics.measure import Definition, Measure, PerQuery
 from raybench.metrics.overlap import evaluate_overlap
 from raybench.metrics.ranking import evaluate
@@ -28,7 +28,6 @@ __all__ = [
     "PerQuery",
     "Ranks",
     "chance",
-    "count_block",
     "evaluate",
     "evaluate_overlap",
     "is_at_chance",
