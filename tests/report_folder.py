@@ -123,7 +123,7 @@ def _experiment(
         image = query // CAPTIONS if is_text else query
         right = [image] if is_text else [image * CAPTIONS + number for number in range(CAPTIONS)]
         wrong = [int(row) for row in rng.permutation(corpus) if int(row) not in right]
-        places = sorted({int(place) for place in rng.geometric(max(skill, 0.02), len(right)) - 1})
+        places = sorted(int(place) for place in rng.geometric(max(skill, 0.02), len(right)) - 1)
         ranking = wrong
         for place, row in zip(places, right, strict=False):
             ranking.insert(place, row)
@@ -139,7 +139,7 @@ def _experiment(
             best = next(rank for rank, grade in enumerate(grades) if grade)
             text = captions[query] if is_text else query_id
             own = [] if is_text else [(query_id, text, -1, query_id, words[image], None, 0, found, jpeg(image))]
-            rows = [(0, best)] + [(rank + 1, rank) for rank in range(SHOWN)]
+            rows = [(0, best)] + [(rank + 1, rank) for rank in range(min(SHOWN, corpus))]
             shown += own + [
                 (
                     query_id,

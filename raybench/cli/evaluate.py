@@ -78,10 +78,9 @@ def evaluate(evaluation: "Evaluation", out: str, *, local: bool, dry_run: bool, 
 def _print_table(made: "Run") -> None:
     from rich.console import Console
 
-    from raybench.report.tables import terminal_table
+    from raybench.report.tables import print_records
 
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    console.print(terminal_table(made.records))
+    print_records(made.records, Console(width=None if sys.stdout.isatty() else 100, highlight=False))
 
 
 def print_plan(evaluation: "Evaluation", out: str, *, as_json: bool) -> None:

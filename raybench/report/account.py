@@ -1,0 +1,132 @@
+"""What a run says about itself in `run.json`, checked when it is read: rows in = rows out + rows dropped by reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from raybench import storage
+from raybench.errors import DataError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One dropped row, kept to be looked at."""
+
+    reason: str
+    shard: str
+    position: str
+    image_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The rows of one artifact: how many came in, went out and were dropped, with examples."""
+
+    kind: str
+    modality: str
+    encoder: str
+    uri: str
+    rows_in: int
+    rows_out: int
+    dropped: tuple[tuple[str, int], ...]  # reason and count, by reason
+    examples: tuple[Example, ...]
+    encoder_facts: Mapping[str, Any]
+    preprocess: Mapping[str, Any]
+    seconds: float
+    checksum: str
+
+    @property
+    def num_dropped(self) -> int:
+        """Rows dropped for any reason."""
+        return sum(count for _, count in self.dropped)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether no row was lost or counted twice."""
+        return self.rows_in == self.rows_out + self.num_dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The facts of one run; empty where the file does not tell."""
+
+    name: str
+    created: str
+    command: str
+    evaluation: str
+    seed: int | None
+    shards: int | None
+    environment: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    seconds: Mapping[str, float]
+    accounts: tuple[Account, ...]
+    experiments: tuple[Mapping[str, Any], ...]
+
+    @property
+    def total_s(self) -> float:
+        """How long all took: `total_s` where the run says it, or the sum of the stages."""
+        return self.seconds.get("total_s", sum(self.seconds.values()))
+
+
+def read_run(out_uri: str) -> Run | None:
+    """The facts that the run left, or None if there is no `run.json`. Raises DataError where it has another shape."""
+    uri = storage.join(out_uri, "run.json")
+    if not storage.exists(uri):
+        return None
+    facts = _as(storage.read_json(uri), dict, uri)
+    seconds = _get(facts, "seconds", dict, uri) or {}
+    return Run(
+        name=_get(facts, "name", str, uri) or "",
+        created=_get(facts, "created", str, uri) or "",
+        command=_get(facts, "command", str, uri) or "",
+        evaluation=_get(facts, "evaluation", str, uri) or "",
+        seed=_get(facts, "seed", int, uri),
+        shards=_get(facts, "shards", int, uri),
+        environment=_get(facts, "environment", dict, uri) or {},
+        warnings=tuple(str(warning) for warning in _get(facts, "warnings", list, uri) or []),
+        seconds={stage: float(_as(value, (int, float), uri)) for stage, value in seconds.items()},
+        accounts=tuple(_account(_as(item, dict, uri), uri) for item in _get(facts, "artifacts", list, uri) or []),
+        experiments=tuple(_as(item, dict, uri) for item in _get(facts, "experiments", list, uri) or []),
+    )
+
+
+def _account(facts: Mapping[str, Any], uri: str) -> Account:
+    dropped: dict[str, Any] = _get(facts, "dropped", dict, uri) or {}
+    examples: dict[str, Any] = _get(facts, "examples", dict, uri) or {}
+    return Account(
+        kind=_get(facts, "kind", str, uri) or "",
+        modality=_get(facts, "modality", str, uri) or "",
+        encoder=_get(facts, "encoder", str, uri) or "",
+        uri=_get(facts, "uri", str, uri) or "",
+        rows_in=_as(facts.get("rows_in"), int, uri),
+        rows_out=_as(facts.get("rows_out"), int, uri),
+        dropped=tuple((reason, _as(count, int, uri)) for reason, count in sorted(dropped.items())),
+        examples=tuple(
+            _example(reason, _as(item, dict, uri))
+            for reason, items in sorted(examples.items())
+            for item in _as(items, list, uri)
+        ),
+        encoder_facts=_get(facts, "encoder_facts", dict, uri) or {},
+        preprocess=_get(facts, "preprocess", dict, uri) or {},
+        seconds=float(_get(facts, "seconds", (int, float), uri) or 0.0),
+        checksum=_get(facts, "checksum", str, uri) or "",
+    )
+
+
+def _example(reason: str, facts: Mapping[str, Any]) -> Example:
+    cells = {name: facts.get(name) for name in ("shard", "position", "image_id", "detail")}
+    return Example(reason, **{name: "" if cell is None else str(cell) for name, cell in cells.items()})
+
+
+def _get(facts: Mapping[str, Any], name: str, kind: type[T] | tuple[type[T], ...], uri: str) -> T | None:
+    value = facts.get(name)
+    return None if value is None else _as(value, kind, f"{uri}: {name}")
+
+
+def _as(value: Any, kind: type[T] | tuple[type[T], ...], what: str) -> T:
+    if not isinstance(value, kind):
+        raise DataError(f"{what} holds {type(value).__name__} where the report expects another kind; run again")
+    return value
