@@ -195,28 +195,9 @@ def terminal_table(records: Sequence[Record], width: int = 80) -> Table:
     return table
 
 
-def plain_lines(records: Sequence[Record]) -> list[str]:
-    """One line per number, tab-separated, for logs: direction, encoder, transform, index, measure, value, marks."""
-    lines = []
-    for block in blocks(records):
-        for row in block.rows:
-            for measure in measure_order(row.records):
-                record = row.records[measure]
-                value = f"{number(record.value, record.unit)} {interval(record.low, record.high, record.unit)}".rstrip()
-                marks = [f"ties {ties(record)}"] if ties(record) else []
-                marks += [f"at chance ({number(record.chance, record.unit)})"] if at_chance(record) else []
-                names = (block.direction, row.system.encoder, row.system.transform, row.system.index, measure)
-                lines.append("\t".join([*map(printable, names), value, *marks]))
-    return lines
-
-
-def print_records(records: Sequence[Record], console: Console | None = None) -> None:
-    """Print the table to a terminal, and one line per number to anything else."""
-    console = console or Console()
-    if console.is_terminal:
-        console.print(terminal_table(records, console.width))
-        return
-    console.file.writelines(f"{line}\n" for line in plain_lines(records))
+def print_records(records: Sequence[Record], console: Console) -> None:
+    """Print the table, laid out for the console's width."""
+    console.print(terminal_table(records, console.width))
 
 
 def _parts(grouped: Sequence[Block]) -> tuple[list[str], list[str]]:
