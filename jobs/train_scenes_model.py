@@ -24,7 +24,8 @@ from transformers import PreTrainedTokenizerFast
 
 from raybench.sources.scenes.captions import PER_SCENE, describe
 from raybench.sources.scenes.draw import draw
-from raybench.sources.scenes.scene import Purpose, generator, sample, vary
+from raybench.sources.scenes.labels import CLASSES, TOLD_KL, UNKNOWN, labels
+from raybench.sources.scenes.scene import Purpose, Scene, generator, sample, vary
 
 IMAGE_PX = 64
 CONTEXT_LENGTH = 32  # the longest caption has 30 words and marks, and a start and an end
@@ -32,10 +33,11 @@ PREFIXES = (128, 64, 32, 16)
 CHUNK_PAIRS = 500
 MEAN = STD = (0.5, 0.5, 0.5)
 CHECKPOINT_STEPS = 50
+LABEL_WEIGHT = 2.0  # of telling a scene's labels from an embedding; alone, contrast takes far longer to learn shapes
 DRAWING, ORDER = 0, 1  # the third word of a training seed
 
-# pictures_NHWC uint8 and tokens_NKL int64, K captions a picture
-Data = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+# pictures_NHWC uint8, tokens_NKL int64 of K captions a picture, labels_NA int64
+Data = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +45,26 @@ class Preset:
     """The size of one model and the length of its training."""
 
     vision_width: int
-    vision_layers: int
     text_width: int
     text_layers: int
     steps: int
-    learning_rate: float
+    batch: int = 64
+    learning_rate: float = 2e-3
 
 
-PRESETS = {
-    "scenes-clip": Preset(128, 4, 128, 3, steps=1000, learning_rate=2e-3),
-    "scenes-clip-small": Preset(64, 2, 64, 2, steps=500, learning_rate=2e-3),
-}
+PRESETS = {"scenes-clip": Preset(16, 96, 2, steps=1500), "scenes-clip-small": Preset(8, 64, 2, steps=600)}
 
 
 def model_config(preset: Preset, vocabulary: int) -> dict[str, Any]:
     """What open_clip reads from open_clip_config.json under "model_cfg"."""
     return {
         "embed_dim": PREFIXES[0],
+        # Four layers and no patch size make open_clip build its ResNet, which learns shapes from far fewer pictures.
         "vision_cfg": {
             "image_size": IMAGE_PX,
-            "patch_size": 8,
             "width": preset.vision_width,
-            "layers": preset.vision_layers,
+            "layers": [1, 1, 1, 1],
             "head_width": 32,
-            "mlp_ratio": 2.0,
         },
         "text_cfg": {
             "context_length": CONTEXT_LENGTH,
@@ -88,25 +86,20 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         rng = generator(Purpose.TRAINING, 0, DRAWING, index)
         words.update(" ".join(describe(sample(rng), rng)).replace(",", " , ").replace(":", " : ").split())
     vocabulary = ["[PAD]", "[UNK]", "[START]", *sorted(words), "[END]"]
-    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(vocabulary)}, "[UNK]"))
     core.normalizer = normalizers.Lowercase()
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     marks = [("[START]", 2), ("[END]", len(vocabulary) - 1)]
     core.post_processor = processors.TemplateProcessing(single="[START] $A [END]", special_tokens=marks)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        bos_token="[START]",
-        eos_token="[END]",
-        model_max_length=CONTEXT_LENGTH,
-    )
+    roles = {"pad_token": "[PAD]", "unk_token": "[UNK]", "bos_token": "[START]", "eos_token": "[END]"}
+    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=CONTEXT_LENGTH, **roles)
 
 
 def _draw_chunk(seed_and_chunk: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], list[str]]:
     """Pictures [2 * CHUNK_PAIRS, H, W, C], each scene followed by its hard negative, and five captions each."""
     seed, chunk = seed_and_chunk
-    pictures, captions = [], []
+    pictures: list[npt.NDArray[np.uint8]] = []
+    captions: list[str] = []
     for index in range(chunk * CHUNK_PAIRS, (chunk + 1) * CHUNK_PAIRS):
         rng = generator(Purpose.TRAINING, seed, DRAWING, index)
         scene = sample(rng)
@@ -119,7 +112,7 @@ def _draw_chunk(seed_and_chunk: tuple[int, int]) -> tuple[npt.NDArray[np.uint8],
 
 
 def training_set(work: Path, seed: int, pairs: int, tokenizer: PreTrainedTokenizerFast) -> Data:
-    """The pictures and their tokenised captions, drawn once and kept in `work`."""
+    """The pictures and their tokenised captions, drawn once and kept in `work`, and the labels."""
     kept = work / f"scenes-{seed}-{pairs}.npz"
     if not kept.exists():
         jobs = [(seed, chunk) for chunk in range(pairs // CHUNK_PAIRS)]
@@ -132,7 +125,17 @@ def training_set(work: Path, seed: int, pairs: int, tokenizer: PreTrainedTokeniz
         np.savez(partial, pictures=np.concatenate([pictures for pictures, _ in chunks]), tokens=tokens_NKL)
         partial.rename(kept)  # a kill while writing leaves no half file under the final name
     with np.load(kept) as arrays:
-        return arrays["pictures"], arrays["tokens"]
+        pictures_NHWC, tokens_NKL = arrays["pictures"], arrays["tokens"]
+    return pictures_NHWC, tokens_NKL, np.stack([labels(scene) for scene in _scenes(seed, pairs)])
+
+
+def _scenes(seed: int, pairs: int) -> Iterator[Scene]:
+    """The scenes of the training set in its order, each followed by its hard negative."""
+    for index in range(pairs):
+        rng = generator(Purpose.TRAINING, seed, DRAWING, index)
+        scene = sample(rng)
+        yield scene
+        yield vary(scene, rng)[0]
 
 
 def matryoshka_loss(images_BD: torch.Tensor, texts_BD: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -145,68 +148,82 @@ def matryoshka_loss(images_BD: torch.Tensor, texts_BD: torch.Tensor, scale: torc
     return total / len(PREFIXES)
 
 
-def batches(
-    pictures_NHWC: npt.NDArray[np.uint8], tokens_NKL: npt.NDArray[np.int64], size: int, seed: int, steps: range
-) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """(step, images_BCHW float32, tokens_BL int64); a scene and its hard negative always share a batch."""
-    for step in steps:
-        rng = generator(Purpose.TRAINING, seed, ORDER, step)
-        first_P = rng.choice(len(pictures_NHWC) // 2, size=size // 2, replace=False) * 2
-        rows_B = np.concatenate([first_P, first_P + 1])
-        images_BHWC = torch.from_numpy(pictures_NHWC[rows_B]).float().div_(127.5).sub_(1.0)
-        tokens_BL = torch.from_numpy(tokens_NKL[rows_B, rng.integers(PER_SCENE, size=len(rows_B))])
-        yield step, images_BHWC.permute(0, 3, 1, 2).contiguous(), tokens_BL
+def label_loss(logits_BC: torch.Tensor, labels_BA: torch.Tensor) -> torch.Tensor:
+    """The mean cross entropy over the labels that are known, the logits of one label beside those of the next."""
+    total = torch.zeros(())
+    for label, logits in enumerate(torch.split(logits_BC, list(CLASSES), dim=-1)):
+        if bool((labels_BA[:, label] != UNKNOWN).any()):
+            total = total + cross_entropy(logits, labels_BA[:, label], ignore_index=UNKNOWN)
+    return total / len(CLASSES)
+
+
+def batch_loss(model: CLIP, head: torch.nn.Module, data: Data, size: int, rng: np.random.Generator) -> torch.Tensor:
+    """The loss of one random batch, in which every scene stands beside its hard negative."""
+    pictures_NHWC, tokens_NKL, labels_NA = data
+    first_P = rng.choice(len(pictures_NHWC) // 2, size=size // 2, replace=False) * 2
+    rows_B = np.concatenate([first_P, first_P + 1])
+    caption_B = rng.integers(PER_SCENE, size=len(rows_B))
+    images_BHWC = torch.from_numpy(pictures_NHWC[rows_B]).float().div_(127.5).sub_(1.0)
+    images_BD = model.encode_image(images_BHWC.permute(0, 3, 1, 2))
+    texts_BD = model.encode_text(torch.from_numpy(tokens_NKL[rows_B, caption_B]))
+    shown_BA = labels_NA[rows_B]
+    told_BA = np.where(TOLD_KL[caption_B], shown_BA, UNKNOWN)
+    told = label_loss(head(texts_BD), torch.from_numpy(told_BA))
+    seen = label_loss(head(images_BD), torch.from_numpy(shown_BA))
+    contrast = matryoshka_loss(images_BD, texts_BD, model.logit_scale.exp().clamp(max=100))
+    return contrast + LABEL_WEIGHT * (seen + told)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
     """A short rise, then half a cosine down to nothing."""
-    warmup = 60
+    warmup = 40
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup))))
 
 
-def train(
-    preset: Preset, config: dict[str, Any], data: Data, seed: int, batch: int, kept: Path
-) -> tuple[CLIP, float]:
-    """The trained model and the seconds of training that it took, over all the runs that it took."""
+def train(preset: Preset, config: dict[str, Any], data: Data, seed: int, kept: Path) -> tuple[CLIP, float]:
+    """The trained model and the seconds that training took, over all the runs that it took."""
     torch.manual_seed(seed)
-    model = CLIP(**config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=preset.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    model = CLIP(**config).to(memory_format=torch.channels_last)
+    parts = torch.nn.ModuleDict({"model": model, "head": torch.nn.Linear(PREFIXES[0], sum(CLASSES))})
+    optimizer = torch.optim.AdamW(parts.parameters(), betas=(0.9, 0.98), weight_decay=0.05)
     first, seconds = 0, 0.0
     if kept.exists():
         state = torch.load(kept, weights_only=True)
-        model.load_state_dict(state["model"])
+        parts.load_state_dict(state["parts"])
         optimizer.load_state_dict(state["optimizer"])
         first, seconds = state["step"], state["seconds"]
-    began = time.monotonic()
-    for step, images_BCHW, tokens_BL in batches(*data, batch, seed, range(first, preset.steps)):
+    began = time.monotonic() - seconds
+    for step in range(first, preset.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, preset.steps, preset.learning_rate)
-        scale = model.logit_scale.exp().clamp(max=100)
-        loss = matryoshka_loss(model.encode_image(images_BCHW), model.encode_text(tokens_BL), scale)
+        loss = batch_loss(model, parts["head"], data, preset.batch, generator(Purpose.TRAINING, seed, ORDER, step))
         optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == preset.steps:
-            spent = seconds + time.monotonic() - began
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "step": step + 1, "seconds": spent}, kept.with_suffix(".partial"))
-            kept.with_suffix(".partial").rename(kept)
+            spent = time.monotonic() - began
             click.echo(f"step {step + 1} of {preset.steps}: loss {loss.item():.3f}, {spent:.0f} s")
-    return model, seconds + time.monotonic() - began
+            state = {"parts": parts.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save({**state, "step": step + 1, "seconds": spent}, kept.with_suffix(".partial"))
+            kept.with_suffix(".partial").rename(kept)  # a kill while writing leaves the checkpoint before
+    return model, time.monotonic() - began
 
 
-def export(model: CLIP, config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def export(model: CLIP, config: dict[str, Any], folder: Path) -> None:
     """What open_clip loads from "local-dir:<folder>"; float16 weights, which it reads into a float32 model."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "shortest"}
     text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
     (folder / "open_clip_config.json").write_text(text + "\n")
-    weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    weights = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in model.state_dict().items()
+    }
     save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-    tokenizer.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)  # a used tokenizer would write its padding as well
 
 
 @click.command()
@@ -216,20 +233,16 @@ def export(model: CLIP, config: dict[str, Any], tokenizer: PreTrainedTokenizerFa
 @click.option("--seed", default=0, show_default=True)
 @click.option("--steps", type=int, help="Instead of the preset's steps.")
 @click.option("--pairs", default=16000, show_default=True, help="Scenes, each with one hard negative beside it.")
-@click.option("--batch", default=256, show_default=True, help="Pictures a step.")
-def main(name: str, out: Path, work: Path, seed: int, steps: int | None, pairs: int, batch: int) -> None:
+def main(name: str, out: Path, work: Path, seed: int, steps: int | None, pairs: int) -> None:
     """Train one of the models that ship with raybench and write it to OUT."""
     torch.set_num_threads(2)
     work.mkdir(parents=True, exist_ok=True)
     preset = PRESETS[name] if steps is None else replace(PRESETS[name], steps=steps)
     tokenizer = make_tokenizer()
     config = model_config(preset, len(tokenizer))
-    began = time.monotonic()
     data = training_set(work, seed, pairs, tokenizer)
-    click.echo(f"{len(data[0])} pictures ready after {time.monotonic() - began:.0f} s")
-    kept = work / f"{name}-{seed}-{preset.steps}-{pairs}-{batch}.pt"
-    model, seconds = train(preset, config, data, seed, batch, kept)
-    export(model, config, tokenizer, out)
+    model, seconds = train(preset, config, data, seed, work / f"{name}-{seed}-{preset.steps}-{pairs}.pt")
+    export(model, config, out)
     click.echo(f"{name}: {preset.steps} steps in {seconds:.0f} s, written to {out}")
 
 

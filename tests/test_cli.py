@@ -14,7 +14,7 @@ from raybench.cli import VERBS, main
 from raybench.experiments import evaluation as files
 
 GOOD = {
-    "name": "small", "images": "scenes(images=60, seed=4)", "encoders": ["tiny(dim=16)"],
+    "name": "small", "images": "scenes(images=200, seed=4)", "encoders": ["tiny(dim=16)"],
     "measures": ["ndcg@10", "hit@1", "overlap@5", "median_rank"], "gallery": 3,
 }  # fmt: skip
 

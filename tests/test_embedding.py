@@ -75,7 +75,7 @@ def make_job(tars: Path | str, out: Path | str, **changes: object) -> EmbedJob:
 
 
 def _embed(job: EmbedJob) -> dict[str, object]:
-    return local.embed(job, lambda _: None)
+    return local.embed(job, lambda _rows, _share: None)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_equal_ids_are_refused(tmp_path):
         with (tmp_path / f"{shard:05d}.tar").open("wb") as stream:
             write_tar(stream, [("000.jpg", _jpeg(shard))])
 
-    with pytest.raises(DataError, match="'000'.*shard_key"):
+    with pytest.raises(DataError, match=r"'000'.*shard_key"):
         _embed(make_job(tmp_path, tmp_path / "out"))
 
 
@@ -203,7 +203,7 @@ def test_vectors_that_are_not_numbers_stop_the_run(tars, tmp_path):
     class Recipe:
         preprocess, fingerprint, check = recipe.preprocess, recipe.fingerprint, recipe.check
 
-        def load(self, device, threads):  # noqa: ARG002 (the protocol)
+        def load(self, device, threads):
             return Broken()
 
     with pytest.raises(WorkError, match="non-finite"):
@@ -219,7 +219,7 @@ def test_any_number_of_workers_writes_the_same_bytes(workers, tars, undisturbed,
 
     seen = []
     job = make_job(tars, tmp_path)
-    manifest = embed(job, plan_pool(ray_cluster, 1, workers, len(job.shards)), seen.append)
+    manifest = embed(job, plan_pool(ray_cluster, 1, workers, len(job.shards)), lambda rows, _share: seen.append(rows))
 
     for field in ("checksum", "rows_in", "rows_out", "dropped", "examples", "files", "inputs"):
         assert manifest[field] == undisturbed[field], field
@@ -236,7 +236,7 @@ def test_a_worker_error_is_one_sentence(tars, tmp_path, ray_cluster):
     wrong = dataclasses.replace(job, preprocess=None)
 
     with pytest.raises(WorkError, match="without a preprocess"):
-        embed(wrong, plan_pool(ray_cluster, 1, 1, len(job.shards)), lambda _: None)
+        embed(wrong, plan_pool(ray_cluster, 1, 1, len(job.shards)), lambda _rows, _share: None)
 
 
 def _command(evaluation: Path, out: Path, *options: str) -> list[str]:

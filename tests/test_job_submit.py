@@ -17,7 +17,7 @@ import pytest
 
 pytestmark = pytest.mark.ray
 
-SMALL = ["--set", "images=scenes(images=60, seed=4)", "--set", "encoders=[tiny(dim=16)]", "--set", "shards=2"]
+SMALL = ["--set", "images=scenes(images=200, seed=4)", "--set", "encoders=[tiny(dim=16)]", "--set", "shards=2"]
 
 
 def _free_port() -> int:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.s3
 
 EVALUATION = """
 name: small
-images: scenes(images=80, seed=4)
+images: scenes(images=200, seed=4)
 encoders: [tiny(dim=16)]
 directions: [text_to_image, image_to_text]
 measures: [ndcg@10, hit@1, overlap@5, mrr, median_rank]

@@ -20,8 +20,20 @@ from raybench.sources.scenes import Sample, build, write
 from raybench.sources.scenes.captions import describe
 from raybench.sources.scenes.draw import PALETTE, draw
 from raybench.sources.scenes.files import DEFECTS, ODD_FORMATS
+from raybench.sources.scenes.labels import CLASSES, UNKNOWN, labels
 from raybench.sources.scenes.plan import Kind, captions_of, plan, scene_of
-from raybench.sources.scenes.scene import Purpose, Scene, Side, Texture, Thing, differences, generator, sample
+from raybench.sources.scenes.scene import (
+    OPPOSITE,
+    Purpose,
+    Scene,
+    Side,
+    Texture,
+    Thing,
+    differences,
+    generator,
+    sample,
+    vary,
+)
 from raybench.sources.tar import write_tar
 
 ASSETS = Path(__file__).parents[1] / "raybench" / "assets"
@@ -344,3 +356,16 @@ def test_training_never_sees_an_evaluation_stream() -> None:
     """With equal seeds and paths, training and evaluation draw from different random streams."""
     draws = [generator(purpose, 7, 1, 2).integers(2**63) for purpose in (Purpose.TRAINING, Purpose.EVALUATION)]
     assert draws[0] != draws[1]
+
+
+def test_labels_do_not_depend_on_who_is_named_first() -> None:
+    """A scene told from its second thing has the same labels; a scene with one attribute changed has not."""
+    for index in range(100):
+        rng = generator(Purpose.EVALUATION, SEED, 97, index)
+        scene = sample(rng)
+        one, other, *rest = scene.things
+        told = replace(scene, things=(other, one, *rest), side=OPPOSITE[scene.side])
+        assert (labels(scene) == labels(told)).all()
+        assert (labels(scene) != labels(vary(scene, rng)[0])).any()
+        assert ((labels(scene) == UNKNOWN).sum() == 0) == (len(scene.things) == 3)
+        assert (labels(scene) < np.array(CLASSES)).all()

@@ -1,21 +1,23 @@
 """Long stages show a bar with rate and time left on a terminal, and are silent anywhere else; standard output stays clean."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     SpinnerColumn,
     Task,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bars
 from rich.text import Text
+
+from raybench.embedding.local import Progress
 
 
 class _Rate(ProgressColumn):
@@ -40,15 +42,21 @@ class TerminalReporter:
             sys.stderr.write(text + "\n")
 
     @contextmanager
-    def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        """A bar for the time of a block; call the value with the number of units just done. None: length unknown."""
+    def stage(self, name: str, total: int | None) -> Iterator[Progress]:
+        """A bar for the time of a block; where the total is None it is estimated from the share that is done."""
         if not self._console.is_terminal:
-            yield lambda _: None
+            yield lambda _rows, _share: None
             return
         columns = (
             SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=30),
             MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
         )  # fmt: skip
-        with Progress(*columns, console=self._console, transient=True) as progress:
+        with Bars(*columns, console=self._console, transient=True) as progress:
             task = progress.add_task(name, total=total)
-            yield lambda done: progress.advance(task, done)
+
+            def advance(rows: int, share: float) -> None:
+                progress.advance(task, rows)
+                if total is None and share > 0:
+                    progress.update(task, total=round(progress.tasks[task].completed / share))
+
+            yield advance

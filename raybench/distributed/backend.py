@@ -1,6 +1,5 @@
 """The backend on Ray: embedding by a Ray Data pipeline, search by partition actors."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,6 +9,7 @@ from raybench.distributed.pool import plan_pool
 from raybench.distributed.runtime import cluster_facts
 from raybench.distributed.shards import sharded_index
 from raybench.embedding.job import EmbedJob
+from raybench.embedding.local import Progress
 from raybench.environment import environment
 from raybench.indexes.base import FullIndex, IndexRecipe
 from raybench.transforms import Transform
@@ -26,7 +26,7 @@ class RayBackend:
         """The encoder pool, in words; RequestError for a plan that can never be scheduled."""
         return str(plan_pool(cluster_facts(), threads, workers, shards))
 
-    def embed(self, job: EmbedJob, workers: int, progress: Callable[[int], None]) -> dict[str, Any]:
+    def embed(self, job: EmbedJob, workers: int, progress: Progress) -> dict[str, Any]:
         """Embed what is missing; the manifest."""
         pool = plan_pool(cluster_facts(), job.threads, workers, len(job.shards))
         return embed.embed(job, pool, progress)

@@ -9,7 +9,7 @@ import json
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from raybench.distributed.runtime import failures_explained
 from raybench.embedding import ledger
 from raybench.embedding.chunks import Chunk, Drop, Encoded, Prepared, encode, prepare, read_chunks
 from raybench.embedding.job import EmbedJob
+from raybench.embedding.local import Progress, share
 from raybench.environment import environment
 from raybench.errors import WorkError
 
@@ -32,7 +33,7 @@ _NO_PROGRESS_S = 300  # a run that moves nothing for so long is stopped with an 
 _RETRIES = 3  # of a task or actor whose process died: an input that kills workers must not be tried for ever
 
 
-def embed(job: EmbedJob, pool: Pool, progress: Callable[[int], None]) -> dict[str, Any]:
+def embed(job: EmbedJob, pool: Pool, progress: Progress) -> dict[str, Any]:
     """Embed what is missing on the connected Ray; returns the manifest."""
     pending = ledger.begin(job)
     manifest = storage.read_manifest(job.uri)
@@ -48,8 +49,8 @@ def embed(job: EmbedJob, pool: Pool, progress: Callable[[int], None]) -> dict[st
     stages = {
         "embed_s": round(elapsed_s, 3),
         "encoding_s": round(tally.last_s - tally.first_s, 3),  # first chunk to last, without starting the pool
-        "encoder_busy_share": _share(tally.busy_s, tally.busy_s + tally.wait_s),
-        "encoder_wait_share": _share(tally.wait_s, tally.busy_s + tally.wait_s),
+        "encoder_busy_share": round(share(tally.busy_s, tally.busy_s + tally.wait_s), 4),
+        "encoder_wait_share": round(share(tally.wait_s, tally.busy_s + tally.wait_s), 4),
     }
     return ledger.finish(job, environment() | stages, facts)
 
@@ -65,10 +66,11 @@ class _Tally:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def _run(job: EmbedJob, shards: list[int], pool: Pool, progress: Callable[[int], None], tally: _Tally) -> None:
+def _run(job: EmbedJob, shards: list[int], pool: Pool, progress: Progress, tally: _Tally) -> None:
     expected: dict[int, int] = {}  # shard -> number of chunks, known when its last chunk is written
     written: dict[int, int] = defaultdict(int)
     commits: list[Any] = []
+    total_bytes, done_bytes = sum(job.shards[shard].size_bytes for shard in shards), 0
     commit = ray.remote(num_cpus=pool.feed_cpus, max_retries=_RETRIES)(ledger.commit_chunks)
     reference = ray.put(job)
     with warnings.catch_warnings():
@@ -85,9 +87,10 @@ def _run(job: EmbedJob, shards: list[int], pool: Pool, progress: Callable[[int],
         tally.last_s = time.perf_counter()
         tally.first_s = tally.first_s or tally.last_s - row["busy_s"]
         tally.facts = tally.facts or json.loads(row["facts"])
-        progress(int(row["rows_in"]))
         if written[shard] == expected.get(shard):
+            done_bytes += job.shards[shard].size_bytes
             commits.append(commit.remote(reference, job.shards[shard], written.pop(shard)))
+        progress(int(row["rows_in"]), share(done_bytes, total_bytes))
     ray.get(commits)
     if written:
         raise WorkError(f"{job.uri}: shards {sorted(written)[:5]} came back incomplete; run the same command again")
@@ -218,7 +221,3 @@ def _ipc(table: pa.Table) -> pa.Buffer:
 def _table(column: Any) -> pa.Table:
     with pa.ipc.open_stream(column[0].as_buffer()) as reader:
         return reader.read_all()
-
-
-def _share(part: float, whole: float) -> float:
-    return round(part / whole, 4) if whole else 0.0

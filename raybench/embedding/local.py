@@ -10,8 +10,8 @@ from raybench.embedding.chunks import Encoded, encode, prepare, read_chunks
 from raybench.embedding.job import EmbedJob
 from raybench.environment import environment
 
-Progress = Callable[[int], None]
-"""Called with the number of rows that were just done."""
+Progress = Callable[[int, float], None]
+"""Called with the number of rows just done, and the share of the input's bytes in shards that are committed."""
 
 
 def embed(job: EmbedJob, progress: Progress) -> dict[str, Any]:
@@ -22,11 +22,19 @@ def embed(job: EmbedJob, progress: Progress) -> dict[str, Any]:
         return manifest
     started = time.perf_counter()
     encoder = job.encoder.load("auto", job.threads)
+    total_bytes, done_bytes = sum(shard.size_bytes for shard in pending), 0
     for shard in pending:
         chunks: list[Encoded] = []
         for chunk in read_chunks(job, shard):
             chunks.append(encode(encoder, prepare(job, chunk)))
-            progress(chunks[-1].rows_in)
+            progress(chunks[-1].rows_in, share(done_bytes, total_bytes))
         ledger.commit(job, shard, chunks)
+        done_bytes += shard.size_bytes
+        progress(0, share(done_bytes, total_bytes))
     facts = dict(encoder.facts)
     return ledger.finish(job, environment() | {"embed_s": round(time.perf_counter() - started, 3)}, facts)
+
+
+def share(part: float, whole: float) -> float:
+    """A part of a whole, 0 where there is nothing."""
+    return part / whole if whole else 0.0

@@ -1,12 +1,13 @@
 """The runner does not know who does the work: it asks a backend, in this process or on Ray, with identical results."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from raybench.collection import Collection
 from raybench.embedding import local
 from raybench.embedding.job import EmbedJob
+from raybench.embedding.local import Progress
 from raybench.environment import environment
 from raybench.errors import RequestError
 from raybench.indexes.base import FullIndex, IndexRecipe
@@ -25,7 +26,7 @@ class Backend(Protocol):
         """What an embedding will use, in words; RequestError for a plan that cannot run."""
         ...
 
-    def embed(self, job: EmbedJob, workers: int, progress: Callable[[int], None]) -> dict[str, Any]:
+    def embed(self, job: EmbedJob, workers: int, progress: Progress) -> dict[str, Any]:
         """Embed what is missing; the manifest."""
         ...
 
@@ -49,7 +50,7 @@ class LocalBackend:
             raise RequestError(f"workers={workers}, but this process is one worker; leave --local out to use Ray")
         return f"1 encoder in this process, {threads} CPU thread{'s' if threads > 1 else ''} or a GPU if there is one"
 
-    def embed(self, job: EmbedJob, workers: int, progress: Callable[[int], None]) -> dict[str, Any]:  # noqa: ARG002 (one worker)
+    def embed(self, job: EmbedJob, workers: int, progress: Progress) -> dict[str, Any]:  # noqa: ARG002 (one worker)
         """Shard after shard."""
         return local.embed(job, progress)
 

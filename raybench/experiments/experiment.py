@@ -123,7 +123,7 @@ def _search(
         index = stack.enter_context(backend.index(experiment.corpus, transform, recipe, evaluation.shards))
         neighbors = index.search(transformed_QD, depth)
         counts = count_pairs(index, transformed_QD, pairs)
-        advance(len(queries_QD))
+        advance(len(queries_QD), 1.0)
     ranks = Ranks.of_counts(pairs, counts)
     depth = max((measure.k or 0 for measure in measures if measure.needs == "gold"), default=0)
     gold, found = (

@@ -1,8 +1,10 @@
 """The runner says what happens to whoever listens: a terminal, a log, or nobody."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+from raybench.embedding.local import Progress
 
 
 class Reporter(Protocol):
@@ -12,8 +14,11 @@ class Reporter(Protocol):
         """One line that stays."""
         ...
 
-    def stage(self, name: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-        """Progress of a long stage; call the value with the number of units just done. None: length unknown."""
+    def stage(self, name: str, total: int | None) -> AbstractContextManager[Progress]:
+        """Progress of a long stage; call the value with the units just done and the share of all work done so far.
+
+        Where the total is None, it is estimated from the share.
+        """
         ...
 
 
@@ -24,6 +29,6 @@ class Silent:
         """Nothing."""
 
     @contextmanager
-    def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:  # noqa: ARG002 (nothing is shown)
+    def stage(self, name: str, total: int | None) -> Iterator[Progress]:  # noqa: ARG002 (nothing is shown)
         """Nothing."""
-        yield lambda _: None
+        yield lambda _rows, _share: None
