@@ -24,7 +24,10 @@ _SENTENCES = {
 
 
 def check_readable(uri: str) -> None:
-    """Raise StorageError unless the bucket of an address can be listed; local paths are checked when they are opened."""
+    """Raise StorageError if the bucket of an address does not answer, does not exist or does not know the credentials.
+
+    That listing is denied says nothing about reading, and local paths are checked when they are opened.
+    """
     if storage.is_s3(uri):
         _ask_s3(uri, "read")
 
@@ -66,6 +69,8 @@ def _ask_s3(uri: str, action: str) -> None:
             client.delete_object(Bucket=bucket, Key=probe)
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
+        if action == "read" and code == "AccessDenied":
+            return
         sentence = _SENTENCES.get(code, str(error))
         raise StorageError(f"cannot {action} {uri}: {sentence}") from None
     except (BotoCoreError, ValueError) as error:

@@ -29,8 +29,9 @@ def command(evaluation: str, out: str, settings: tuple[str, ...], local: bool, d
     check_writable(out)
     from raybench.experiments import runner
 
+    prepared = runner.prepare(loaded, out)
     with evaluate.backend(local=local) as worker:
-        made = runner.embed_images(loaded, out, worker, TerminalReporter())
+        made = runner.embed_images(prepared, worker, TerminalReporter())
     for artifact in made.artifacts:
         click.echo(f"{artifact['encoder']}: {artifact['rows_out']} vectors in {storage.join(out, artifact['uri'])}")
     if as_json:

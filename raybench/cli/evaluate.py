@@ -62,8 +62,9 @@ def evaluate(evaluation: "Evaluation", out: str, *, local: bool, dry_run: bool, 
     from raybench.experiments import runner
     from raybench.report.page import write_report
 
+    prepared = runner.prepare(evaluation, out)
     with backend(local=local) as worker:
-        made = runner.run(evaluation, out, worker, TerminalReporter(), shlex.join(["raybench", *sys.argv[1:]]))
+        made = runner.run(prepared, worker, TerminalReporter(), shlex.join(["raybench", *sys.argv[1:]]))
     report = write_report(out)
     _print_table(made)
     for warning in made.warnings:

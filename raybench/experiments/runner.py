@@ -6,10 +6,13 @@ what is missing. `run.json` at the end lists what was used, made and lost.
     <out>/datasets/  vectors/<key>/  queries/<key>/  results/{records,queries,neighbors,gallery}/  run.json
 """
 
+import itertools
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+import pyarrow as pa
 
 from raybench import results, storage
 from raybench.collection import Collection, open_collection
@@ -50,66 +53,74 @@ class Run:
         return storage.join(self.out, *names)
 
 
-def open_source(evaluation: Evaluation, out: str) -> tuple[Source, tuple[Shard, ...]]:
-    """The images and their shards; data sets that are made or fetched are made first."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An evaluation whose inputs were found and read as far as a driver reads them: nothing has been started yet."""
+
+    evaluation: Evaluation
+    out: str
+    source: Source
+    shards: tuple[Shard, ...]
+    queries: pa.Table | None  # None: the captions of the images
+    judgments: pa.Table | None
+
+
+def prepare(evaluation: Evaluation, out: str) -> Prepared:
+    """Find images, queries and judgments; RequestError for what is missing or wrong. Made data sets are made here."""
     source = SOURCES.make(evaluation.images).open(storage.join(out, "datasets"))
-    return source, tuple(source.plan())
+    shards = tuple(source.plan())
+    if evaluation.queries is not None and evaluation.qrels is not None:
+        return Prepared(
+            evaluation, out, source, shards, queries_table(evaluation.queries), qrels_table(evaluation.qrels)
+        )
+    return Prepared(evaluation, out, source, shards, source.queries(), source.judgments())
 
 
-def run(evaluation: Evaluation, out: str, backend: Backend, reporter: Reporter, command: str) -> Run:
-    """Run an evaluation into a folder; returns what was made. The report is written by the caller."""
-    progress = Run(evaluation, out)
-    started = time.perf_counter()
-    source, shards = open_source(evaluation, out)
-    reporter.say(
-        f"{len(shards)} shards of images; {backend.plan(evaluation.embed.threads, evaluation.embed.workers, len(shards))}"
-    )
+def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) -> Run:
+    """Run an evaluation into its folder; returns what was made. The report is written by the caller."""
+    evaluation, started = prepared.evaluation, time.perf_counter()
+    progress = Run(evaluation, prepared.out)
     encoders = {spec: ENCODERS.make(spec) for spec in evaluation.encoders}
-    images = {
-        spec: _embed_images(progress, source, shards, spec, encoder, backend, reporter)
-        for spec, encoder in encoders.items()
-    }
-    judged = _judgments(progress, source, next(iter(images.values())))
+    images = _embed_all_images(progress, prepared, backend, reporter)
+    judged = _judgments(progress, prepared, next(iter(images.values())))
     texts = {
         spec: _embed_texts(progress, judged, spec, encoder, backend, reporter) for spec, encoder in encoders.items()
     }
-    for direction in evaluation.directions:
-        for spec in evaluation.encoders:
-            for transform in evaluation.grid.transforms:
-                for index in evaluation.grid.indexes:
-                    experiment = Experiment(
-                        evaluation, direction, spec, transform, index, images[spec], texts[spec], judged
-                    )
-                    _experiment(progress, experiment, source, shards, backend, reporter)
+    for direction, spec, transform, index in itertools.product(
+        evaluation.directions, evaluation.encoders, evaluation.grid.transforms, evaluation.grid.indexes
+    ):
+        experiment = Experiment(evaluation, direction, spec, transform, index, images[spec], texts[spec], judged)
+        _experiment(progress, experiment, prepared, backend, reporter)
     progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
     _write_run(progress, backend, command)
     return progress
 
 
-def embed_images(evaluation: Evaluation, out: str, backend: Backend, reporter: Reporter) -> Run:
+def embed_images(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
     """The first stage alone: images to vectors with every encoder of an evaluation."""
-    progress = Run(evaluation, out)
-    source, shards = open_source(evaluation, out)
-    for spec in evaluation.encoders:
-        _embed_images(progress, source, shards, spec, ENCODERS.make(spec), backend, reporter)
+    progress = Run(prepared.evaluation, prepared.out)
+    _embed_all_images(progress, prepared, backend, reporter)
     return progress
 
 
-def image_job(
-    evaluation: Evaluation, out: str, source: Source, shards: tuple[Shard, ...], spec: str, encoder: EncoderRecipe
-) -> EmbedJob:
-    """The job that embeds the images with one encoder."""
-    return EmbedJob(
-        "image", source, shards, str(Spec.parse(spec)), encoder, encoder.fingerprint(), encoder.preprocess(),
-        storage.join(out, "vectors"), evaluation.embed.chunk, evaluation.embed.threads,
-    )  # fmt: skip
+def _embed_all_images(progress: Run, prepared: Prepared, backend: Backend, reporter: Reporter) -> dict[str, Collection]:
+    settings = prepared.evaluation.embed
+    num_shards = len(prepared.shards)
+    reporter.say(f"{num_shards} shards of images; {backend.plan(settings.threads, settings.workers, num_shards)}")
+    return {
+        spec: _embed_images(progress, prepared, spec, ENCODERS.make(spec), backend, reporter)
+        for spec in prepared.evaluation.encoders
+    }
 
 
 def _embed_images(
-    progress: Run, source: Source, shards: tuple[Shard, ...], spec: str, encoder: EncoderRecipe, backend: Backend,
-    reporter: Reporter,
-) -> Collection:  # fmt: skip
-    job = image_job(progress.evaluation, progress.out, source, shards, spec, encoder)
+    progress: Run, prepared: Prepared, spec: str, encoder: EncoderRecipe, backend: Backend, reporter: Reporter
+) -> Collection:
+    evaluation = prepared.evaluation
+    job = EmbedJob(
+        "image", prepared.source, prepared.shards, str(Spec.parse(spec)), encoder, encoder.fingerprint(),
+        encoder.preprocess(), progress.place("vectors"), evaluation.embed.chunk, evaluation.embed.threads,
+    )  # fmt: skip
     manifest = _embed(progress, job, f"images with {spec}", None, backend, reporter)
     lost = {reason: count for reason, count in manifest["dropped"].items() if not reason.startswith(_UPSTREAM)}
     looked_at = manifest["rows_in"] - sum(manifest["dropped"].values()) + sum(lost.values())
@@ -158,16 +169,11 @@ def _embed(
     return manifest
 
 
-def _judgments(progress: Run, source: Source, collection: Collection) -> Judged:
-    """Queries and judgments: from the file's tables, else those of the source, else the captions."""
-    evaluation = progress.evaluation
-    if evaluation.queries is not None and evaluation.qrels is not None:
-        queries, qrels = queries_table(evaluation.queries), qrels_table(evaluation.qrels)
-    else:
-        given, judged = source.queries(), source.judgments()
-        queries, qrels = (
-            (given, judged) if given is not None and judged is not None else judgments.from_captions(collection)
-        )
+def _judgments(progress: Run, prepared: Prepared, collection: Collection) -> Judged:
+    """Queries and judgments: those that were given or come with the images, else the captions."""
+    queries, qrels = prepared.queries, prepared.judgments
+    if queries is None or qrels is None:
+        queries, qrels = judgments.from_captions(collection)
     stored = judgments.store(progress.place("queries"), queries, qrels)
     if stored.dropped:
         progress.warnings.append(
@@ -177,16 +183,11 @@ def _judgments(progress: Run, source: Source, collection: Collection) -> Judged:
 
 
 def _experiment(
-    progress: Run,
-    experiment: Experiment,
-    source: Source,
-    shards: tuple[Shard, ...],
-    backend: Backend,
-    reporter: Reporter,
+    progress: Run, experiment: Experiment, prepared: Prepared, backend: Backend, reporter: Reporter
 ) -> None:
     uri = progress.place("results")
     if not storage.exists(results.records_uri(uri, experiment.key)):
-        measure_experiment(experiment, uri, source, shards, backend, reporter)
+        measure_experiment(experiment, uri, prepared.source, prepared.shards, backend, reporter)
     records = results.read(results.records_uri(uri, experiment.key))
     progress.records += records
     progress.experiments.append(

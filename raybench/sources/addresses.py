@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from raybench import storage
 from raybench.errors import DataError, StorageError
+from raybench.preflight import check_readable
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
@@ -62,6 +63,7 @@ def find(address: str | tuple[str, ...], suffix: str) -> list[Found]:
     patterns = [storage.absolute(pattern) for pattern in given]
     if not given or not all(given):
         raise DataError(f"{address!r} is no address; give a file, a pattern, or a folder of {suffix} files")
+    check_readable(patterns[0].partition("{")[0])
     if len(patterns) == 1 and "{" not in patterns[0] and not patterns[0].endswith(suffix):
         return _in_folder(patterns[0], suffix)
     root = _common_folder([posixpath.dirname(pattern.partition("{")[0]) for pattern in patterns])

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from raybench import storage
 from raybench.errors import DataError, StorageError
+from raybench.preflight import check_readable
 from raybench.sources.base import Shard
 from raybench.sources.captions import read_captions
 from raybench.sources.rows import LARGEST_IMAGE_BYTES, Row, tables
@@ -128,6 +129,7 @@ class Files:
 @functools.lru_cache(maxsize=2)
 def _entries(folder: str, captions: str | None, token: str) -> tuple[Entry, ...]:  # noqa: ARG001 - a part of the key
     """Images and names of missing ones, sorted by name."""
+    check_readable(folder)
     files = {file.name: file for file in storage.list_files(folder) if _is_image(file.name)}
     texts = {} if captions is None else read_captions(captions)
     paths = _paths_by_name(list(files))

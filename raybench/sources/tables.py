@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from raybench import storage
 from raybench.errors import DataError
+from raybench.preflight import check_readable
 from raybench.registry import Registry
 from raybench.sources.base import JUDGMENT_ROWS, TEXT_ROWS
 from raybench.sources.captions import cell, rows_of
@@ -135,6 +136,7 @@ def _table(
     read: Callable[[dict[str, Any], str, str], tuple[tuple[str, ...], dict[str, Any]]],
 ) -> pa.Table:
     recipe = TABLES.make(spec)
+    check_readable(recipe.uri)
     rows: list[dict[str, Any]] = []
     seen: set[tuple[str, ...]] = set()
     for number, row in enumerate(recipe.rows(), start=1):
