@@ -17,7 +17,7 @@ import pytest
 
 pytestmark = pytest.mark.ray
 
-SMALL = ["--set", "images=scenes(images=200, seed=4)", "--set", "encoders=[tiny(dim=16)]", "--set", "shards=2"]
+SMALL = ["--set", "images=scenes(images=200, seed=4)", "--set", "encoders=[tiny(dim=48)]", "--set", "shards=2"]
 
 
 def _free_port() -> int:
@@ -88,7 +88,7 @@ def test_a_submitted_evaluation_ends_with_json(head, repository, tmp_path):
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     last = json.loads(lines[-1])
     assert last["ok"]
-    assert {record["encoder"] for record in last["records"]} == {"tiny(dim=16)"}
+    assert {record["encoder"] for record in last["records"]} == {"tiny(dim=48)"}
     assert Path(last["report"]).is_file()
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["environment"]["cluster"]["nodes"] == 1

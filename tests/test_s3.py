@@ -1,28 +1,13 @@
-"""An object store is a place like any other: the same functions, the same bytes, the same records."""
-
-import json
-import subprocess
-import sys
+"""An object store is a place like any other: the same functions, the same bytes."""
 
 import pyarrow as pa
 import pytest
 
-from raybench import results, storage
+from raybench import storage
 from raybench.errors import StorageError
 from raybench.preflight import check_readable, check_writable
 
 pytestmark = pytest.mark.s3
-
-EVALUATION = """
-name: small
-images: scenes(images=200, seed=4)
-encoders: [tiny(dim=16)]
-directions: [text_to_image, image_to_text]
-measures: [ndcg@10, hit@1, overlap@5, mrr, median_rank]
-grid: {transforms: [float16(), truncate(dim=8)]}
-embed: {chunk: 16}
-shards: 3
-"""
 
 
 def test_files_appear_whole_and_are_listed_by_name(s3):
@@ -80,32 +65,3 @@ def test_a_dead_endpoint_is_one_sentence(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StorageError, match=r"no answer from http://127.0.0.1:9"):
         check_writable(f"{s3}/x")
-
-
-def _run(tmp_path, out, *options):
-    file = tmp_path / "evaluation.yaml"
-    file.write_text(EVALUATION)
-    command = [sys.executable, "-m", "raybench", "run", str(file), "--out", out, "--json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@pytest.mark.ray
-def test_an_evaluation_on_s3_equals_the_local_one(s3, tmp_path):
-    """On Ray with --out s3://: the records and every byte of the vectors are those of a run in this process."""
-    local = _run(tmp_path, str(tmp_path / "out"), "--local")
-    remote = _run(tmp_path, f"{s3}/runs/small")
-
-    assert local["ok"]
-    assert remote["records"] == local["records"]
-    assert storage.exists(remote["report"])
-    here, there = str(tmp_path / "out" / "vectors"), f"{s3}/runs/small/vectors"
-    names = [file.name for file in storage.list_files(here) if "_emb/" in file.name or "/metadata/" in file.name]
-    assert len(names) >= 4
-    for name in names:
-        assert storage.read_bytes(storage.join(there, name)) == storage.read_bytes(storage.join(here, name)), name
-    strip = [(record.measure, record.value, record.low) for record in results.read_all(f"{s3}/runs/small/results")]
-    assert strip == [
-        (record.measure, record.value, record.low) for record in results.read_all(str(tmp_path / "out" / "results"))
-    ]

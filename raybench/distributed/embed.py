@@ -65,62 +65,81 @@ class _Tally:
     last_s: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def add(self, row: dict[str, Any]) -> None:
+        """Count one written chunk."""
+        self.busy_s += row["busy_s"]
+        self.wait_s += row["wait_s"]
+        self.last_s = time.perf_counter()
+        self.first_s = self.first_s or self.last_s - row["busy_s"]
+        self.facts = self.facts or json.loads(row["facts"])
+
 
 def _run(job: EmbedJob, shards: list[int], pool: Pool, progress: Progress, tally: _Tally) -> None:
     expected: dict[int, int] = {}  # shard -> number of chunks, known when its last chunk is written
     written: dict[int, int] = defaultdict(int)
-    commits: list[Any] = []
     total_bytes, done_bytes = sum(job.shards[shard].size_bytes for shard in shards), 0
-    commit = ray.remote(num_cpus=pool.feed_cpus, max_retries=_RETRIES)(ledger.commit_chunks)
+    commits: list[Any] = []
+    commit = ray.remote(num_cpus=pool.feeder_cpus, max_retries=_RETRIES)(ledger.commit_chunks)
     reference = ray.put(job)
-    with warnings.catch_warnings():
-        # The named arguments of this version cannot bound retries; the pinned version takes these.
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        rows = _pipeline(job, shards, pool)
-    for row in rows.iter_rows():
+    for row in _pipeline(job, shards, pool).iter_rows():
         shard = int(row["shard"])
         written[shard] += 1
         if row["last"]:
             expected[shard] = int(row["number"]) + 1
-        tally.busy_s += row["busy_s"]
-        tally.wait_s += row["wait_s"]
-        tally.last_s = time.perf_counter()
-        tally.first_s = tally.first_s or tally.last_s - row["busy_s"]
-        tally.facts = tally.facts or json.loads(row["facts"])
+        tally.add(row)
         if written[shard] == expected.get(shard):
             done_bytes += job.shards[shard].size_bytes
+            commits = _drain(commits, pool.feeders - 1)
             commits.append(commit.remote(reference, job.shards[shard], written.pop(shard)))
         progress(int(row["rows_in"]), share(done_bytes, total_bytes))
-    ray.get(commits)
+    _drain(commits, 0)
     if written:
         raise WorkError(f"{job.uri}: shards {sorted(written)[:5]} came back incomplete; run the same command again")
 
 
-def _pipeline(job: EmbedJob, shards: list[int], pool: Pool) -> Any:
-    """The dataset of one small row per written chunk."""
-    context = ray.data.DataContext.get_current()
+def _drain(commits: list[Any], most: int) -> list[Any]:
+    """Wait until at most so many commits are under way; raises the error of one that failed."""
+    if len(commits) > most:
+        done, commits = ray.wait(commits, num_returns=len(commits) - most)
+        ray.get(done)
+    return commits
+
+
+def _context() -> Any:
+    """The settings of one dataset, apart from those of the process."""
+    context = ray.data.DataContext.get_current().copy()
     context.target_max_block_size = 1  # every row is a block of its own, so chunks spread over workers
     context.execution_options.preserve_order = False
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
     context.raise_original_map_exception = True  # an error of ours arrives as itself
-    rows = ray.data.from_items([{"shard": number} for number in shards], override_num_blocks=len(shards))
-    tasks = {"batch_format": "pyarrow", "batch_size": 1, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
-    read = rows.map_batches(_Read(job), num_cpus=pool.feed_cpus, **tasks)
-    decoded = read.map_batches(_Decode(job), num_cpus=pool.decode_cpus, **tasks)
-    encoded = decoded.map_batches(
-        _Encode,
-        fn_constructor_args=(job,),
-        batch_format="pyarrow",
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.encoders, initial_size=pool.encoders),
-        num_cpus=pool.encoder_cpus,
-        num_gpus=pool.encoder_gpus or None,
-        max_restarts=_RETRIES,
-        max_task_retries=_RETRIES,
-    )
-    return encoded.map_batches(_Write(job), num_cpus=pool.feed_cpus / 2, **tasks)
+    context.issue_detectors_config.detectors = []  # advice for those who write pipelines, not for those who run one
+    return context
+
+
+def _pipeline(job: EmbedJob, shards: list[int], pool: Pool) -> Any:
+    """The dataset of one small row per written chunk."""
+    settings = {"batch_format": "pyarrow", "batch_size": 1}
+    tasks = settings | {"max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
+    feeders, decoders = (ray.data.TaskPoolStrategy(size=size) for size in (pool.feeders, pool.decoders))
+    encoders = ray.data.ActorPoolStrategy(min_size=1, max_size=pool.encoders, initial_size=pool.encoders)
+    with ray.data.DataContext.current(_context()), warnings.catch_warnings():
+        # The named arguments of this version cannot bound retries; the pinned version takes these.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        rows = ray.data.from_items([{"shard": number} for number in shards], override_num_blocks=len(shards))
+        read = rows.map_batches(_Read(job), compute=feeders, num_cpus=pool.feeder_cpus, **tasks)
+        decoded = read.map_batches(_Decode(job), compute=decoders, num_cpus=pool.decoder_cpus, **tasks)
+        encoded = decoded.map_batches(
+            _encode_class(job),
+            compute=encoders,
+            num_cpus=pool.encoder_cpus,
+            num_gpus=pool.encoder_gpus or None,
+            max_restarts=_RETRIES,
+            max_task_retries=_RETRIES,
+            **settings,
+        )
+        return encoded.map_batches(_Write(job), compute=feeders, num_cpus=pool.feeder_cpus, **tasks)
 
 
 @dataclass(frozen=True)
@@ -151,9 +170,10 @@ class _Decode:
 class _Encode:
     """Holds the model; everything about the device is decided here, on the worker."""
 
-    def __init__(self, job: EmbedJob) -> None:
-        self.job = job
-        self.encoder = job.encoder.load("auto", job.threads)
+    job: EmbedJob
+
+    def __init__(self) -> None:
+        self.encoder = self.job.encoder.load("auto", self.job.threads)
         self.idle_since: float | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -168,6 +188,15 @@ class _Encode:
             drops=batch["drops"][0].as_py(), pixels=vectors, shape=list(done.vectors_BD.shape), busy_s=done.busy_s,
             wait_s=wait_s, facts=json.dumps(dict(self.encoder.facts)),
         )  # fmt: skip
+
+
+def _encode_class(job: EmbedJob) -> type[_Encode]:
+    """The encoder's class with its job inside.
+
+    Constructor arguments would lie in the object store, and an actor that restarts after they are lost could not be
+    built again.
+    """
+    return type("Encode", (_Encode,), {"job": job})
 
 
 @dataclass(frozen=True)

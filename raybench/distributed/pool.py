@@ -2,7 +2,8 @@
 
 On GPUs each encoder has one GPU, and decoding has the CPUs. On CPUs, encoders are single-threaded unless asked
 otherwise and share the cores with reading, decoding and writing, which take small logical shares: the encoders never
-reserve the whole of a node, since the stages that feed them would then wait for ever.
+reserve the whole of a node, since the stages that feed them would then wait for ever. Each stage has a limit of its
+own, because Ray starts a process for every task that the logical shares admit.
 """
 
 from dataclasses import dataclass
@@ -10,24 +11,25 @@ from typing import Any
 
 from raybench.errors import RequestError
 
-_FEEDING = 0.25  # of a node's CPUs, kept for the stages around encoders that run on CPUs
+_FEEDING = 0.25  # of the CPUs, kept for the stages around encoders that run on CPUs
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Actors and tasks of an embedding pipeline, with the logical resources that each one asks of Ray."""
+    """Actors and tasks of an embedding pipeline: how many at once, and the logical CPUs and GPUs of each."""
 
     encoders: int
     encoder_cpus: float
     encoder_gpus: float
     threads: int
-    decode_tasks: int
-    decode_cpus: float
-    feed_cpus: float  # of one task that reads a shard or writes a chunk
+    decoders: int
+    decoder_cpus: float
+    feeders: int  # tasks that read shards; as many write chunks, and as many commit shards
+    feeder_cpus: float
 
     def __str__(self) -> str:
         kind = "GPU" if self.encoder_gpus else f"CPU, {self.threads} thread{'s' if self.threads > 1 else ''} each"
-        return f"{self.encoders} encoders ({kind}), up to {self.decode_tasks} decoding tasks"
+        return f"{self.encoders} encoders ({kind}), {self.decoders} decoders, {self.feeders} readers"
 
 
 def plan_pool(cluster: dict[str, Any], threads: int, workers: int = 0, shards: int = 1) -> Pool:
@@ -35,32 +37,24 @@ def plan_pool(cluster: dict[str, Any], threads: int, workers: int = 0, shards: i
     cpus, gpus = float(cluster["cpus"]), int(cluster["gpus"])
     if cpus < 1:
         raise RequestError("the cluster has no CPU for decoding; add a node with CPUs")
-    feeders = max(1, min(shards, int(cpus)))
+    feeders = max(1, min(shards, int(cpus // 4)))
     if gpus:
         _refuse_above(workers, gpus, f"the cluster has {gpus} GPUs and each encoder takes one")
-        share = _FEEDING / max(1, cpus)
-        return Pool(workers or gpus, 0.0, 1.0, threads, max(1, int(cpus) - 1), 0.5, share)
-    largest = float(cluster["largest_node_cpus"])
-    if threads > largest:
-        raise RequestError(f"threads={threads} per encoder, but the largest node has {largest:g} CPUs; use fewer")
-    capacity = int(cpus // threads)
-    _refuse_above(
-        workers, capacity, f"the cluster has {cpus:g} CPUs, which is {capacity} encoders of {threads} threads"
-    )
-    encoders = workers or capacity
-    encoder_cpus = threads * (1 - _FEEDING)
-    # What encoders leave is shared: half for decoding, a quarter each for readers and writers.
+        encoders, encoder_cpus, encoder_gpus = workers or gpus, 0.0, 1.0
+    else:
+        largest = float(cluster["largest_node_cpus"])
+        if threads > largest:
+            raise RequestError(f"threads={threads} per encoder, but the largest node has {largest:g} CPUs; use fewer")
+        capacity = int(cpus // threads)
+        _refuse_above(workers, capacity, f"{cpus:g} CPUs are room for {capacity} encoders of {threads} threads")
+        encoders, encoder_cpus, encoder_gpus = workers or capacity, threads * (1 - _FEEDING), 0.0
     free = cpus - encoders * encoder_cpus
-    decode_tasks = max(1, int(cpus))
+    decoders = max(1, int(cpus))
+    # Half of what is left decodes; readers, writers and commits share the other half.
     return Pool(
-        encoders,
-        encoder_cpus,
-        0.0,
-        threads,
-        decode_tasks,
-        _floor4(free / 2 / decode_tasks),
-        _floor4(free / 4 / feeders),
-    )
+        encoders, encoder_cpus, encoder_gpus, threads,
+        decoders, _floor4(min(1.0, free / 2 / decoders)), feeders, _floor4(min(1.0, free / 6 / feeders)),
+    )  # fmt: skip
 
 
 def _refuse_above(workers: int, capacity: int, why: str) -> None:

@@ -5,6 +5,7 @@ session: on loopback, without dashboard, with token authentication under a token
 and its children know, so that neither an old token file nor another cluster on the machine can interfere.
 """
 
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -23,8 +24,19 @@ def _settings() -> None:
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    # The driver prints Ray's own error log; a line about Ray Data's internals stands in it for every actor pool.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Zero GPUs asked for means that none are seen, so a CPU worker cannot grab one.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+
+
+def _hush() -> None:
+    """Keep what Ray Data tells the authors of pipelines in its log files, and off the user's terminal."""
+    import ray.data  # noqa: F401 (it sets its loggers up when it is imported)
+
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL)
 
 
 def _authenticate() -> None:
@@ -50,6 +62,7 @@ def connected(num_cpus: int | None = None) -> Iterator[dict[str, Any]]:
     if ray.is_initialized():
         yield cluster_facts()
         return
+    _hush()
     if not address:
         _authenticate()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}

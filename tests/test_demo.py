@@ -1,0 +1,92 @@
+"""The embedded evaluation as a newcomer runs it, and the same one on Ray into an object store."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raybench import results, storage
+
+
+def _demo(arguments: list[str], folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "raybench", *arguments, "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=290, check=False, cwd=folder, env=environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return last
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The demo in one process, in a folder of its own."""
+    return _demo(["demo", "--local"], tmp_path_factory.mktemp("demo"))
+
+
+def _value(demo: dict[str, Any], measure: str, model: str, direction: str = "text_to_image") -> dict[str, Any]:
+    found = [
+        record
+        for record in demo["records"]
+        if (record["measure"], record["direction"], record["transform"]) == (measure, direction, "float16()")
+        and f'scenes-{model}"' in record["encoder"]
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_models_are_good_and_not_perfect(local):
+    """hit@1 over the full collection is between 0.3 and 0.9, clearly better for the better model, and far from chance."""
+    good, weak = (_value(local, "hit@1", model) for model in ("clip", "clip-small"))
+
+    assert 0.3 <= good["value"] <= 0.9
+    assert weak["value"] > 0.05
+    assert weak["high"] < good["low"]
+    assert _value(local, "hit@10", "clip")["value"] < 1
+
+
+def test_identities_between_measures_hold(local):
+    """Within the demo: hit grows with k, precision@10 is bounded by hit@10, overlap of the exact search is 1."""
+    hits = [_value(local, f"hit@{k}", "clip")["value"] for k in (1, 5, 10)]
+
+    assert hits == sorted(hits)
+    assert _value(local, "precision@10", "clip")["value"] * 10 >= hits[-1]
+    assert _value(local, "mrr@10", "clip")["value"] >= hits[0]
+    assert _value(local, "overlap@10", "clip")["value"] == 1
+
+
+def test_the_accounting_shows_what_was_broken(local):
+    """Every image is in the accounts: rows in = rows out + dropped, for some broken on purpose."""
+    run = json.loads((Path(local["out"]) / "run.json").read_text())
+    pictures = [artifact for artifact in run["artifacts"] if artifact["modality"] == "image"]
+
+    assert len(pictures) == 2
+    for artifact in pictures:
+        assert artifact["rows_in"] == 2000
+        assert artifact["rows_in"] == artifact["rows_out"] + sum(artifact["dropped"].values())
+        assert set(artifact["dropped"]) >= {"zero_bytes", "truncated_image", "not_an_image"}
+    assert Path(local["report"]).read_text().count("data:image/jpeg") > 20
+
+
+@pytest.mark.ray
+@pytest.mark.s3
+def test_the_demo_on_ray_and_s3_equals_the_local_one(local, s3, tmp_path):
+    """On Ray with --out s3://: the records and every byte of the vectors are those of the run in one process."""
+    remote = _demo(["run", "demo", "--out", f"{s3}/runs/demo"], tmp_path)
+
+    assert remote["records"] == local["records"]
+    assert storage.exists(remote["report"])
+    here, there = storage.join(local["out"], "vectors"), f"{s3}/runs/demo/vectors"
+    names = [file.name for file in storage.list_files(here) if "_emb/" in file.name or "/metadata/" in file.name]
+    assert len(names) >= 20
+    for name in names:
+        assert storage.read_bytes(storage.join(there, name)) == storage.read_bytes(storage.join(here, name)), name
+    stored = [(record.measure, record.value, record.low) for record in results.read_all(f"{s3}/runs/demo/results")]
+    assert stored == [
+        (record.measure, record.value, record.low) for record in results.read_all(storage.join(local["out"], "results"))
+    ]
