@@ -76,7 +76,7 @@ def make_job(tars: Path | str, out: Path | str, **changes: object) -> EmbedJob:
 
 
 def _embed(job: EmbedJob) -> dict[str, object]:
-    return local.embed(job, lambda _rows, _share: None)
+    return local.embed([job], lambda _rows, _share: None)[0]
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,8 @@ def test_any_number_of_workers_writes_the_same_bytes(workers, tars, undisturbed,
 
     seen = []
     job = make_job(tars, tmp_path)
-    manifest = embed(job, plan_pool(ray_cluster, 1, workers, len(job.shards)), lambda rows, _share: seen.append(rows))
+    pool = plan_pool(ray_cluster, 1, workers, len(job.shards))
+    [manifest] = embed([job], pool, lambda rows, _share: seen.append(rows))
 
     for field in ("checksum", "rows_in", "rows_out", "dropped", "examples", "files", "inputs"):
         assert manifest[field] == undisturbed[field], field
@@ -237,7 +238,7 @@ def test_a_worker_error_is_one_sentence(tars, tmp_path, ray_cluster):
     wrong = dataclasses.replace(job, preprocess=None)
 
     with pytest.raises(WorkError, match="without a preprocess"):
-        embed(wrong, plan_pool(ray_cluster, 1, 1, len(job.shards)), lambda _rows, _share: None)
+        embed([wrong], plan_pool(ray_cluster, 1, 1, len(job.shards)), lambda _rows, _share: None)
 
 
 def _command(evaluation: Path, out: Path, *options: str) -> list[str]:

@@ -126,13 +126,14 @@ def test_wrong_requests_are_refused():
 @pytest.mark.parametrize("shards", [1, 2, 8])
 def test_partition_actors_answer_as_one_process_does(shards, ray_cluster, collection):
     """1, 2 and 8 partition actors give the ids, scores and ranks of one scan in this process."""
-    from raybench.distributed.shards import sharded_index
+    from raybench.distributed.shards import partition_actors, sharded_index
     from raybench.transforms import Float16
 
     queries_QD = _unit(np.random.default_rng(1), 2_100, 24)
     whole = Exact().build(collection.load())
     pairs = _pairs(2_100, len(collection))
-    with sharded_index(collection, Float16(), Exact(), shards, ray_cluster) as index:
+    with partition_actors(shards, ray_cluster) as actors:
+        index = sharded_index(actors, collection, Float16(), Exact())
         found = index.search(queries_QD, 10)
         counts = index.count(queries_QD, pairs, index.score(queries_QD, pairs))
         assert index.num_bytes == whole.num_bytes
@@ -144,19 +145,37 @@ def test_partition_actors_answer_as_one_process_does(shards, ray_cluster, collec
 
 
 @pytest.mark.ray
+def test_actors_serve_one_index_after_another(ray_cluster, collection):
+    """The same actors answer for another transform, and for the first one again, as if they were new."""
+    from raybench.distributed.shards import partition_actors, sharded_index
+    from raybench.transforms import Float16, Truncate
+
+    queries_QD = _unit(np.random.default_rng(4), 50, 24)
+    short = Truncate(8)
+    with partition_actors(2, ray_cluster) as actors:
+        whole = sharded_index(actors, collection, Float16(), Exact())
+        first = whole.search(queries_QD, 5)
+        cut = sharded_index(actors, collection, short, Exact())
+        short_QD = short.apply(Vectors(queries_QD)).matrix_ND
+        _assert_same(cut.search(short_QD, 5), Exact().build(short.apply(collection.load())).search(short_QD, 5))
+        _assert_same(whole.search(queries_QD, 5), first)
+
+
+@pytest.mark.ray
 def test_killing_a_partition_actor_changes_nothing(ray_cluster, collection):
     """An actor that dies while it searches is rebuilt from storage, and the answer is the same."""
     import threading
 
     import ray
 
-    from raybench.distributed.shards import sharded_index
+    from raybench.distributed.shards import partition_actors, sharded_index
     from raybench.transforms import Float16
 
     queries_QD = _unit(np.random.default_rng(2), 12_000, 24)
     expected = Exact().build(collection.load()).search(queries_QD, 50)
-    with sharded_index(collection, Float16(), Exact(block_rows=50), 2, ray_cluster) as index:
-        victim = index.actors[0]
+    with partition_actors(2, ray_cluster) as actors:
+        index = sharded_index(actors, collection, Float16(), Exact(block_rows=50))
+        victim = actors[0]
         before = ray.get(victim.process.remote())
         killer = threading.Timer(0.3, lambda: ray.kill(victim, no_restart=False))
         killer.start()

@@ -67,7 +67,7 @@ def pipeline(job: EmbedJob, cluster: dict[str, Any]) -> dict[str, Any]:
     """The facts of one run on Ray, into a folder of its own."""
     pool = plan_pool(cluster, job.threads, 0, len(job.shards))
     with tempfile.TemporaryDirectory() as folder:
-        manifest = embed(dataclasses.replace(job, vectors_uri=folder), pool, lambda _rows, _share: None)
+        [manifest] = embed([dataclasses.replace(job, vectors_uri=folder)], pool, lambda _rows, _share: None)
     return dict(manifest["environment"]) | {"pool": str(pool)}
 
 

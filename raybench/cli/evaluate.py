@@ -41,11 +41,10 @@ def backend(*, local: bool) -> "Iterator[Backend]":
 
         yield LocalBackend()
         return
-    from raybench.distributed.backend import RayBackend
-    from raybench.distributed.runtime import connected
+    from raybench.distributed.backend import ray_backend
 
-    with connected():
-        yield RayBackend()
+    with ray_backend() as worker:
+        yield worker
 
 
 def evaluate(evaluation: "Evaluation", out: str, *, local: bool, dry_run: bool, as_json: bool) -> None:

@@ -1,13 +1,14 @@
-"""The backend on Ray: embedding by a Ray Data pipeline, search by partition actors."""
+"""The backend on Ray: embedding by a Ray Data pipeline, search by partition actors that serve one index after another."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from raybench.collection import Collection
 from raybench.distributed import embed
 from raybench.distributed.pool import plan_pool
-from raybench.distributed.runtime import cluster_facts
-from raybench.distributed.shards import sharded_index
+from raybench.distributed.runtime import cluster_facts, connected
+from raybench.distributed.shards import partition_actors, sharded_index
 from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress
 from raybench.environment import environment
@@ -16,7 +17,11 @@ from raybench.transforms import Transform
 
 
 class RayBackend:
-    """Works on the Ray that this process is connected to (see runtime.connected)."""
+    """Works on the Ray that this process is connected to; made by `ray_backend`."""
+
+    def __init__(self, lifetime: ExitStack) -> None:
+        self._lifetime = lifetime
+        self._actors: dict[int, tuple[Any, ...]] = {}  # by the number of partitions
 
     def facts(self) -> dict[str, Any]:
         """The facts of the driver's machine and of the cluster."""
@@ -26,13 +31,23 @@ class RayBackend:
         """The encoder pool, in words; RequestError for a plan that can never be scheduled."""
         return str(plan_pool(cluster_facts(), threads, workers, shards))
 
-    def embed(self, job: EmbedJob, workers: int, progress: Progress) -> dict[str, Any]:
-        """Embed what is missing; the manifest."""
-        pool = plan_pool(cluster_facts(), job.threads, workers, len(job.shards))
-        return embed.embed(job, pool, progress)
+    def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:
+        """Embed what is missing of jobs with one encoder; their manifests."""
+        shards = sum(len(job.shards) for job in jobs)
+        return embed.embed(jobs, plan_pool(cluster_facts(), jobs[0].threads, workers, shards), progress)
 
+    @contextmanager
     def index(
         self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int
-    ) -> AbstractContextManager[FullIndex]:
-        """Partition actors over a collection."""
-        return sharded_index(collection, transform, recipe, shards, cluster_facts())
+    ) -> Iterator[FullIndex]:
+        """Partitions of a collection on actors."""
+        if shards not in self._actors:
+            self._actors[shards] = self._lifetime.enter_context(partition_actors(shards, cluster_facts()))
+        yield sharded_index(self._actors[shards], collection, transform, recipe)
+
+
+@contextmanager
+def ray_backend() -> Iterator[RayBackend]:
+    """The backend for the time of a block: Ray is joined or started, and left or stopped with the block."""
+    with connected(), ExitStack() as lifetime:
+        yield RayBackend(lifetime)

@@ -9,11 +9,12 @@ import json
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import ray
 import ray.data
@@ -28,31 +29,29 @@ from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress, share
 from raybench.environment import environment
 from raybench.errors import WorkError
+from raybench.sources.base import Shard
 
 _NO_PROGRESS_S = 300  # a run that moves nothing for so long is stopped with an error instead of hanging
 _RETRIES = 3  # of a task or actor whose process died: an input that kills workers must not be tried for ever
 
 
-def embed(job: EmbedJob, pool: Pool, progress: Progress) -> dict[str, Any]:
-    """Embed what is missing on the connected Ray; returns the manifest."""
-    pending = ledger.begin(job)
-    manifest = storage.read_manifest(job.uri)
-    if manifest is not None and not pending:
-        return manifest
+def embed(jobs: Sequence[EmbedJob], pool: Pool, progress: Progress) -> list[dict[str, Any]]:
+    """Embed what is missing of jobs with one encoder, in one pipeline on the connected Ray; their manifests."""
+    pending = [(number, shard) for number, job in enumerate(jobs) for shard in ledger.begin(job)]
     started = time.perf_counter()
     tally = _Tally()
     if pending:
-        with failures_explained(f"embedding into {job.uri}"):
-            _run(job, [shard.number for shard in pending], pool, progress, tally)
-    facts = tally.facts | {"pool": asdict(pool)}
-    elapsed_s = time.perf_counter() - started
+        with failures_explained(f"embedding with {jobs[0].encoder_spec}"):
+            _run(tuple(jobs), pending, pool, progress, tally)
     stages = {
-        "embed_s": round(elapsed_s, 3),
+        "embed_s": round(time.perf_counter() - started, 3),
         "encoding_s": round(tally.last_s - tally.first_s, 3),  # first chunk to last, without starting the pool
         "encoder_busy_share": round(share(tally.busy_s, tally.busy_s + tally.wait_s), 4),
         "encoder_wait_share": round(share(tally.wait_s, tally.busy_s + tally.wait_s), 4),
+        "pipeline": [job.key for job in jobs],  # which jobs shared it, and so these times
     }
-    return ledger.finish(job, environment() | stages, facts)
+    facts = tally.facts | {"pool": asdict(pool)}
+    return [storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages, facts) for job in jobs]
 
 
 @dataclass(slots=True)
@@ -74,27 +73,31 @@ class _Tally:
         self.facts = self.facts or json.loads(row["facts"])
 
 
-def _run(job: EmbedJob, shards: list[int], pool: Pool, progress: Progress, tally: _Tally) -> None:
-    expected: dict[int, int] = {}  # shard -> number of chunks, known when its last chunk is written
-    written: dict[int, int] = defaultdict(int)
-    total_bytes, done_bytes = sum(job.shards[shard].size_bytes for shard in shards), 0
+def _run(
+    jobs: tuple[EmbedJob, ...], pending: list[tuple[int, Shard]], pool: Pool, progress: Progress, tally: _Tally
+) -> None:
+    expected: dict[tuple[int, int], int] = {}  # (job, shard) -> number of chunks, known when its last one is written
+    written: dict[tuple[int, int], int] = defaultdict(int)
+    total_bytes, done_bytes = sum(shard.size_bytes for _, shard in pending), 0
     commits: list[Any] = []
     commit = ray.remote(num_cpus=pool.feeder_cpus, max_retries=_RETRIES)(ledger.commit_chunks)
-    reference = ray.put(job)
-    for row in _pipeline(job, shards, pool).iter_rows():
-        shard = int(row["shard"])
-        written[shard] += 1
+    references = [ray.put(job) for job in jobs]
+    for row in _pipeline(jobs, [(number, shard.number) for number, shard in pending], pool).iter_rows():
+        place = (int(row["job"]), int(row["shard"]))
+        written[place] += 1
         if row["last"]:
-            expected[shard] = int(row["number"]) + 1
+            expected[place] = int(row["number"]) + 1
         tally.add(row)
-        if written[shard] == expected.get(shard):
-            done_bytes += job.shards[shard].size_bytes
+        if written[place] == expected.get(place):
+            shard = jobs[place[0]].shards[place[1]]
+            done_bytes += shard.size_bytes
             commits = _drain(commits, pool.feeders - 1)
-            commits.append(commit.remote(reference, job.shards[shard], written.pop(shard)))
+            commits.append(commit.remote(references[place[0]], shard, written.pop(place)))
         progress(int(row["rows_in"]), share(done_bytes, total_bytes))
     _drain(commits, 0)
     if written:
-        raise WorkError(f"{job.uri}: shards {sorted(written)[:5]} came back incomplete; run the same command again")
+        job, shard = jobs[min(written)[0]], jobs[min(written)[0]].shards[min(written)[1]]
+        raise WorkError(f"shard {shard.name} came back incomplete into {job.uri}; run the same command again")
 
 
 def _drain(commits: list[Any], most: int) -> list[Any]:
@@ -118,20 +121,21 @@ def _context() -> Any:
     return context
 
 
-def _pipeline(job: EmbedJob, shards: list[int], pool: Pool) -> Any:
+def _pipeline(jobs: tuple[EmbedJob, ...], pending: list[tuple[int, int]], pool: Pool) -> Any:
     """The dataset of one small row per written chunk."""
     settings = {"batch_format": "pyarrow", "batch_size": 1}
     tasks = settings | {"max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
     feeders, decoders = (ray.data.TaskPoolStrategy(size=size) for size in (pool.feeders, pool.decoders))
     encoders = ray.data.ActorPoolStrategy(min_size=1, max_size=pool.encoders, initial_size=pool.encoders)
+    shards = [{"job": job, "shard": shard} for job, shard in pending]
     with ray.data.DataContext.current(_context()), warnings.catch_warnings():
         # The named arguments of this version cannot bound retries; the pinned version takes these.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        rows = ray.data.from_items([{"shard": number} for number in shards], override_num_blocks=len(shards))
-        read = rows.map_batches(_Read(job), compute=feeders, num_cpus=pool.feeder_cpus, **tasks)
-        decoded = read.map_batches(_Decode(job), compute=decoders, num_cpus=pool.decoder_cpus, **tasks)
+        rows = ray.data.from_items(shards, override_num_blocks=len(shards))
+        read = rows.map_batches(_Read(jobs), compute=feeders, num_cpus=pool.feeder_cpus, **tasks)
+        decoded = read.map_batches(_Decode(jobs), compute=decoders, num_cpus=pool.decoder_cpus, **tasks)
         encoded = decoded.map_batches(
-            _encode_class(job),
+            _encode_class(jobs[0]),
             compute=encoders,
             num_cpus=pool.encoder_cpus,
             num_gpus=pool.encoder_gpus or None,
@@ -139,31 +143,32 @@ def _pipeline(job: EmbedJob, shards: list[int], pool: Pool) -> Any:
             max_task_retries=_RETRIES,
             **settings,
         )
-        return encoded.map_batches(_Write(job), compute=feeders, num_cpus=pool.feeder_cpus, **tasks)
+        return encoded.map_batches(_Write(jobs), compute=feeders, num_cpus=pool.feeder_cpus, **tasks)
 
 
 @dataclass(frozen=True)
 class _Read:
-    job: EmbedJob
+    jobs: tuple[EmbedJob, ...]
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for number in batch["shard"].to_pylist():
-            for chunk in read_chunks(self.job, self.job.shards[number]):
-                yield _row(chunk.shard, chunk.number, chunk.last, digest=chunk.digest, rows=_ipc(chunk.rows))
+        for number, shard in zip(batch["job"].to_pylist(), batch["shard"].to_pylist(), strict=True):
+            job = self.jobs[number]
+            for chunk in read_chunks(job, job.shards[shard]):
+                yield _row(number, chunk.shard, chunk.number, chunk.last, digest=chunk.digest, rows=_ipc(chunk.rows))
 
 
 @dataclass(frozen=True)
 class _Decode:
-    job: EmbedJob
+    jobs: tuple[EmbedJob, ...]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        shard, number, last, digest = (batch[name][0].as_py() for name in ("shard", "number", "last", "digest"))
-        prepared = prepare(self.job, Chunk(shard, number, last, _table(batch["rows"]), digest))
-        pixels = np.zeros((0, 0, 0, 3), np.uint8) if prepared.pixels_BHWC is None else prepared.pixels_BHWC
+        job, shard, number, last, digest = (batch[name][0].as_py() for name in ("job", *_PLACE, "digest"))
+        prepared = prepare(self.jobs[job], Chunk(shard, number, last, _table(batch["rows"]), digest))
+        pixels = np.zeros(0, np.uint8) if prepared.pixels_BHWC is None else prepared.pixels_BHWC
         drops = json.dumps([asdict(drop) for drop in prepared.drops])
         return _row(
-            shard, number, last, digest=digest, rows=_ipc(prepared.kept), rows_in=prepared.rows_in, drops=drops,
-            pixels=pa.py_buffer(np.ascontiguousarray(pixels)), shape=list(pixels.shape),
+            job, shard, number, last, digest=digest, rows=_ipc(prepared.kept), rows_in=prepared.rows_in, drops=drops,
+            data=pa.py_buffer(np.ascontiguousarray(pixels)), shape=list(pixels.shape),
         )  # fmt: skip
 
 
@@ -177,16 +182,16 @@ class _Encode:
         self.idle_since: float | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        prepared = _prepared(self.job, batch)
+        prepared = _prepared(batch, _array(batch, np.uint8))
         # The wait of the first chunk is the start of the pipeline, not a decoder that is too slow.
         wait_s = 0.0 if self.idle_since is None else time.perf_counter() - self.idle_since
         done = encode(self.encoder, prepared)
-        vectors = pa.py_buffer(done.vectors_BD)
         self.idle_since = time.perf_counter()
         return _row(
-            done.shard, done.number, done.last, digest=done.digest, rows=_ipc(done.kept), rows_in=done.rows_in,
-            drops=batch["drops"][0].as_py(), pixels=vectors, shape=list(done.vectors_BD.shape), busy_s=done.busy_s,
-            wait_s=wait_s, facts=json.dumps(dict(self.encoder.facts)),
+            batch["job"][0].as_py(), done.shard, done.number, done.last, digest=done.digest, rows=_ipc(done.kept),
+            rows_in=done.rows_in, drops=batch["drops"][0].as_py(), data=pa.py_buffer(done.vectors_BD),
+            shape=list(done.vectors_BD.shape), busy_s=done.busy_s, wait_s=wait_s,
+            facts=json.dumps(dict(self.encoder.facts)),
         )  # fmt: skip
 
 
@@ -201,24 +206,26 @@ def _encode_class(job: EmbedJob) -> type[_Encode]:
 
 @dataclass(frozen=True)
 class _Write:
-    job: EmbedJob
+    jobs: tuple[EmbedJob, ...]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        prepared = _prepared(self.job, batch)
-        vectors_BD = np.frombuffer(batch["pixels"][0].as_buffer(), np.float16).reshape(batch["shape"][0].as_py())
-        ledger.write_chunk(
-            self.job,
-            Encoded(
-                prepared.shard, prepared.number, prepared.last, prepared.digest, prepared.rows_in, prepared.kept,
-                vectors_BD, prepared.drops, 0.0,
-            ),
+        prepared, vectors_BD = _prepared(batch, None), _array(batch, np.float16)
+        if vectors_BD is None:
+            raise WorkError("a chunk came without vectors; this is a defect of raybench")
+        encoded = Encoded(
+            prepared.shard, prepared.number, prepared.last, prepared.digest, prepared.rows_in, prepared.kept,
+            vectors_BD, prepared.drops, 0.0,
         )  # fmt: skip
-        return batch.select(["shard", "number", "last", "rows_in", "busy_s", "wait_s", "facts"])
+        ledger.write_chunk(self.jobs[batch["job"][0].as_py()], encoded)
+        return batch.select(["job", *_PLACE, "rows_in", "busy_s", "wait_s", "facts"])
 
 
-def _row(shard: int, number: int, last: bool, **columns: Any) -> pa.Table:
+_PLACE = ("shard", "number", "last")
+
+
+def _row(job: int, shard: int, number: int, last: bool, **columns: Any) -> pa.Table:
     """One chunk as a table of one row; buffers become large binary cells that move without a copy."""
-    values = {"shard": shard, "number": number, "last": last} | columns
+    values = {"job": job, "shard": shard, "number": number, "last": last} | columns
     return pa.table({name: _cell(value) for name, value in values.items()})
 
 
@@ -229,15 +236,21 @@ def _cell(value: Any) -> pa.Array:
     return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, value])
 
 
-def _prepared(job: EmbedJob, batch: pa.Table) -> Prepared:
-    row = {name: batch[name][0].as_py() for name in ("shard", "number", "last", "digest", "rows_in", "drops", "shape")}
-    pixels = None
-    if job.modality == "image" and len(row["shape"]) == 4:
-        pixels = np.frombuffer(batch["pixels"][0].as_buffer(), np.uint8).reshape(row["shape"])
+def _array(batch: pa.Table, dtype: type[np.generic]) -> npt.NDArray[Any] | None:
+    """The array of a chunk, a view of the store; None where it has but one axis, as texts have no pixels."""
+    shape = batch["shape"][0].as_py()
+    if len(shape) < 2:
+        return None
+    return np.frombuffer(batch["data"][0].as_buffer(), dtype).reshape(shape)
+
+
+def _prepared(batch: pa.Table, pixels_BHWC: npt.NDArray[np.uint8] | None) -> Prepared:
+    row = {name: batch[name][0].as_py() for name in (*_PLACE, "digest", "rows_in", "drops")}
     drops = tuple(Drop(**drop) for drop in json.loads(row["drops"]))
     return Prepared(
-        row["shard"], row["number"], row["last"], row["digest"], row["rows_in"], _table(batch["rows"]), pixels, drops
-    )
+        row["shard"], row["number"], row["last"], row["digest"], row["rows_in"], _table(batch["rows"]), pixels_BHWC,
+        drops,
+    )  # fmt: skip
 
 
 def _ipc(table: pa.Table) -> pa.Buffer:

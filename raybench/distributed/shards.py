@@ -1,8 +1,10 @@
 """A sharded index is an index: one actor per partition, each loading its own rows from storage.
 
-Actors get addresses, never arrays, so that one that dies is rebuilt by Ray from storage and the call is repeated;
-the answers do not change, because searching has no state. Queries are put into the object store once per block and
-answers are merged in a tree of tasks; the driver receives final neighbours only.
+Every call says which partition it means (addresses and recipes, never arrays), and an actor that does not hold it
+builds it first. So an actor that dies is started again by Ray, rebuilds from storage, and the call is repeated; the
+answers do not change, because searching has no state. The same actors serve one index after another, since starting
+processes costs more than building small partitions. Queries are put into the object store once per block and answers
+are merged in a tree of tasks; the driver receives final neighbours only.
 """
 
 import os
@@ -35,35 +37,56 @@ _READY_S = 600  # a partition that has not loaded by then will not
 _ACTOR_SHARE = 0.75  # of a node's CPUs; the rest merges
 
 
+@dataclass(frozen=True, slots=True)
 class _Partition:
-    """Runs of rows of a collection, built where this actor lives."""
+    """Which rows of what, transformed and indexed how: small, hashable, and all that a worker needs."""
 
-    def __init__(
-        self, collection: Collection, start: int, stop: int, transform: Transform, recipe: IndexRecipe
-    ) -> None:
-        self.index: FullIndex = recipe.build(transform.apply(collection.load(start, stop)))
+    collection: Collection
+    start: int
+    stop: int
+    transform: Transform
+    recipe: IndexRecipe
 
-    def num_bytes(self) -> int:
-        return self.index.num_bytes
+    def build(self) -> FullIndex:
+        """The index over these rows; reads them from storage."""
+        return self.recipe.build(self.transform.apply(self.collection.load(self.start, self.stop)))
+
+
+class _Worker:
+    """Holds the partition that it was last asked about."""
+
+    def __init__(self) -> None:
+        self.held: tuple[_Partition, FullIndex] | None = None
+
+    def _index(self, partition: _Partition) -> FullIndex:
+        if self.held is None or self.held[0] != partition:
+            self.held = None  # let go of the old rows before the new ones are read
+            self.held = (partition, partition.build())
+        return self.held[1]
 
     def process(self) -> int:
         return os.getpid()
 
-    def search(self, queries_QD: FloatMatrix, k: int, effort: int | None) -> Neighbors:
-        return self.index.search(queries_QD, k, effort)
+    def num_bytes(self, partition: _Partition) -> int:
+        return self._index(partition).num_bytes
 
-    def score(self, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
-        return self.index.score(queries_QD, pairs)
+    def search(self, partition: _Partition, queries_QD: FloatMatrix, k: int, effort: int | None) -> Neighbors:
+        return self._index(partition).search(queries_QD, k, effort)
 
-    def count(self, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]) -> Counts:
-        return self.index.count(queries_QD, pairs, score_P)
+    def score(self, partition: _Partition, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
+        return self._index(partition).score(queries_QD, pairs)
+
+    def count(
+        self, partition: _Partition, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]
+    ) -> Counts:
+        return self._index(partition).count(queries_QD, pairs, score_P)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShardedIndex:
     """Partitions on actors behind the face of one index."""
 
-    actors: tuple[Any, ...]
+    parts: tuple[tuple[Any, _Partition], ...]  # actor and what it is asked about
     num_bytes: int
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
@@ -72,7 +95,7 @@ class ShardedIndex:
 
         def ask(block: FloatMatrix) -> Any:
             reference = ray.put(block)
-            answers = [actor.search.remote(reference, k, effort) for actor in self.actors]
+            answers = [actor.search.remote(partition, reference, k, effort) for actor, partition in self.parts]
             while len(answers) > 1:
                 groups = [answers[i : i + _MERGE_FAN_IN] for i in range(0, len(answers), _MERGE_FAN_IN)]
                 answers = [merge_task.remote(k, *group) if len(group) > 1 else group[0] for group in groups]
@@ -94,13 +117,15 @@ class ShardedIndex:
     def score(self, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
         """The float64 score of each pair."""
         queries, asked = ray.put(queries_QD), ray.put(pairs)
-        return join_scores(_get([actor.score.remote(queries, asked) for actor in self.actors]))
+        return join_scores(_get([actor.score.remote(part, queries, asked) for actor, part in self.parts]))
 
     def count(self, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]) -> Counts:
         """How many rows come before each pair's row, over all partitions."""
         queries, asked, scores = ray.put(queries_QD), ray.put(pairs), ray.put(score_P)
-        parts: Sequence[Counts] = _get([actor.count.remote(queries, asked, scores) for actor in self.actors])
-        return reduce(Counts.__add__, parts)
+        counts: Sequence[Counts] = _get(
+            [actor.count.remote(part, queries, asked, scores) for actor, part in self.parts]
+        )
+        return reduce(Counts.__add__, counts)
 
 
 def _merge(k: int, *parts: Neighbors) -> Neighbors:
@@ -113,14 +138,9 @@ def _get(references: Any) -> Any:
 
 
 @contextmanager
-def sharded_index(
-    collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int, cluster: dict[str, Any]
-) -> Iterator[ShardedIndex]:
-    """Partition actors over a collection, ready to search; they end with the block."""
-    ranges = split_rows(len(collection), shards)
-    if not len(collection):
-        raise RequestError(f"{collection.uri} has no rows to search; look at its manifest for why they were dropped")
-    cpus, threads = _actor_cpus(len(ranges), float(cluster["cpus"]))
+def partition_actors(shards: int, cluster: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Actors for up to so many partitions; they end with the block."""
+    cpus, threads = _actor_cpus(shards, float(cluster["cpus"]))
     # A CPU worker must not see GPUs, or the first library that looks for one takes GPU 0.
     runtime_env = {"env_vars": {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}}
     actor_class = ray.remote(
@@ -129,23 +149,30 @@ def sharded_index(
         max_task_retries=_RESTARTS,
         scheduling_strategy="SPREAD",
         runtime_env=runtime_env,
-    )(_Partition)
-    actors = tuple(actor_class.remote(collection, start, stop, transform, recipe) for start, stop in ranges)
+    )(_Worker)
+    actors = tuple(actor_class.remote() for _ in range(shards))
     try:
-        yield ShardedIndex(actors, sum(_ready(actors)))
+        yield actors
     finally:
         for actor in actors:
             ray.kill(actor)
 
 
-def _ready(actors: Sequence[Any]) -> list[int]:
-    """Wait until every partition is built; the resident bytes of each."""
+def sharded_index(
+    actors: Sequence[Any], collection: Collection, transform: Transform, recipe: IndexRecipe
+) -> ShardedIndex:
+    """A collection in as many partitions as there are actors, built and ready to search."""
+    if not len(collection):
+        raise RequestError(f"{collection.uri} has no rows to search; look at its manifest for why they were dropped")
+    ranges = split_rows(len(collection), len(actors))
+    partitions = [_Partition(collection, start, stop, transform, recipe) for start, stop in ranges]
+    parts = tuple(zip(actors, partitions, strict=False))  # fewer partitions than actors where there are few rows
     try:
         with failures_explained("loading the partitions"):
-            sizes: list[int] = ray.get([actor.num_bytes.remote() for actor in actors], timeout=_READY_S)
+            sizes = ray.get([actor.num_bytes.remote(partition) for actor, partition in parts], timeout=_READY_S)
     except TimeoutError as error:
-        raise WorkError(f"{len(actors)} partitions were not ready in {_READY_S} s; use fewer shards") from error
-    return sizes
+        raise WorkError(f"{len(parts)} partitions were not ready in {_READY_S} s; use fewer shards") from error
+    return ShardedIndex(parts, sum(sizes))
 
 
 def _actor_cpus(actors: int, cpus: float) -> tuple[float, int]:

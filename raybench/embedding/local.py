@@ -1,7 +1,7 @@
 """The whole embedding in this process, shard after shard: the plainest runner, and the one the others must equal."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from raybench import storage
@@ -14,16 +14,13 @@ Progress = Callable[[int, float], None]
 """Called with the number of rows just done, and the share of the input's bytes in shards that are committed."""
 
 
-def embed(job: EmbedJob, progress: Progress) -> dict[str, Any]:
-    """Embed what is missing; returns the manifest."""
-    pending = ledger.begin(job)
-    manifest = storage.read_manifest(job.uri)
-    if manifest is not None and not pending:
-        return manifest
+def embed(jobs: Sequence[EmbedJob], progress: Progress) -> list[dict[str, Any]]:
+    """Embed what is missing of jobs with one encoder; their manifests."""
+    pending = [(job, shard) for job in jobs for shard in ledger.begin(job)]
+    total_bytes, done_bytes = sum(shard.size_bytes for _, shard in pending), 0
     started = time.perf_counter()
-    encoder = job.encoder.load("auto", job.threads)
-    total_bytes, done_bytes = sum(shard.size_bytes for shard in pending), 0
-    for shard in pending:
+    encoder: Any = jobs[0].encoder.load("auto", jobs[0].threads) if pending else None
+    for job, shard in pending:
         chunks: list[Encoded] = []
         for chunk in read_chunks(job, shard):
             chunks.append(encode(encoder, prepare(job, chunk)))
@@ -31,8 +28,9 @@ def embed(job: EmbedJob, progress: Progress) -> dict[str, Any]:
         ledger.commit(job, shard, chunks)
         done_bytes += shard.size_bytes
         progress(0, share(done_bytes, total_bytes))
-    facts = dict(encoder.facts)
-    return ledger.finish(job, environment() | {"embed_s": round(time.perf_counter() - started, 3)}, facts)
+    facts = dict(encoder.facts) if encoder is not None else {}
+    stages = {"embed_s": round(time.perf_counter() - started, 3), "pipeline": [job.key for job in jobs]}
+    return [storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages, facts) for job in jobs]
 
 
 def share(part: float, whole: float) -> float:

@@ -1,6 +1,6 @@
 """The runner does not know who does the work: it asks a backend, in this process or on Ray, with identical results."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -26,8 +26,8 @@ class Backend(Protocol):
         """What an embedding will use, in words; RequestError for a plan that cannot run."""
         ...
 
-    def embed(self, job: EmbedJob, workers: int, progress: Progress) -> dict[str, Any]:
-        """Embed what is missing; the manifest."""
+    def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:
+        """Embed what is missing of jobs with one encoder; their manifests."""
         ...
 
     def index(
@@ -50,9 +50,9 @@ class LocalBackend:
             raise RequestError(f"workers={workers}, but this process is one worker; leave --local out to use Ray")
         return f"1 encoder in this process, {threads} CPU thread{'s' if threads > 1 else ''} or a GPU if there is one"
 
-    def embed(self, job: EmbedJob, workers: int, progress: Progress) -> dict[str, Any]:  # noqa: ARG002 (one worker)
+    def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:  # noqa: ARG002 (one worker)
         """Shard after shard."""
-        return local.embed(job, progress)
+        return local.embed(jobs, progress)
 
     @contextmanager
     def index(

@@ -80,12 +80,21 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
     """Run an evaluation into its folder; returns what was made. The report is written by the caller."""
     evaluation, started = prepared.evaluation, time.perf_counter()
     progress = Run(evaluation, prepared.out)
-    encoders = {spec: ENCODERS.make(spec) for spec in evaluation.encoders}
-    images = _embed_all_images(progress, prepared, backend, reporter)
-    judged = _judgments(progress, prepared, next(iter(images.values())))
-    texts = {
-        spec: _embed_texts(progress, judged, spec, encoder, backend, reporter) for spec, encoder in encoders.items()
-    }
+    _say_plan(prepared, backend, reporter)
+    judged = None
+    if prepared.queries is not None and prepared.judgments is not None:
+        judged = _store(progress, prepared.queries, prepared.judgments)
+    images, texts = {}, {}
+    for spec in evaluation.encoders:
+        encoder = ENCODERS.make(spec)
+        jobs = [_image_job(prepared, spec, encoder)] + ([_text_job(prepared, judged, spec, encoder)] if judged else [])
+        images[spec], *rest = _embed(progress, jobs, backend, reporter)
+        if judged is None:
+            judged = _store(progress, *judgments.from_captions(images[spec]))
+            rest = _embed(progress, [_text_job(prepared, judged, spec, encoder)], backend, reporter)
+        [texts[spec]] = rest
+    if judged is None:
+        raise WorkError("there are no queries; this is a defect of raybench")
     for direction, spec, transform, index in itertools.product(
         evaluation.directions, evaluation.encoders, evaluation.grid.transforms, evaluation.grid.indexes
     ):
@@ -99,81 +108,71 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
 def embed_images(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
     """The first stage alone: images to vectors with every encoder of an evaluation."""
     progress = Run(prepared.evaluation, prepared.out)
-    _embed_all_images(progress, prepared, backend, reporter)
+    _say_plan(prepared, backend, reporter)
+    for spec in prepared.evaluation.encoders:
+        _embed(progress, [_image_job(prepared, spec, ENCODERS.make(spec))], backend, reporter)
     return progress
 
 
-def _embed_all_images(progress: Run, prepared: Prepared, backend: Backend, reporter: Reporter) -> dict[str, Collection]:
-    settings = prepared.evaluation.embed
-    num_shards = len(prepared.shards)
+def _say_plan(prepared: Prepared, backend: Backend, reporter: Reporter) -> None:
+    settings, num_shards = prepared.evaluation.embed, len(prepared.shards)
     reporter.say(f"{num_shards} shards of images; {backend.plan(settings.threads, settings.workers, num_shards)}")
-    return {
-        spec: _embed_images(progress, prepared, spec, ENCODERS.make(spec), backend, reporter)
-        for spec in prepared.evaluation.encoders
-    }
 
 
-def _embed_images(
-    progress: Run, prepared: Prepared, spec: str, encoder: EncoderRecipe, backend: Backend, reporter: Reporter
-) -> Collection:
-    evaluation = prepared.evaluation
-    job = EmbedJob(
+def _image_job(prepared: Prepared, spec: str, encoder: EncoderRecipe) -> EmbedJob:
+    settings = prepared.evaluation.embed
+    return EmbedJob(
         "image", prepared.source, prepared.shards, str(Spec.parse(spec)), encoder, encoder.fingerprint(),
-        encoder.preprocess(), progress.place("vectors"), evaluation.embed.chunk, evaluation.embed.threads,
+        encoder.preprocess(), storage.join(prepared.out, "vectors"), settings.chunk, settings.threads,
     )  # fmt: skip
-    manifest = _embed(progress, job, f"images with {spec}", None, backend, reporter)
+
+
+def _text_job(prepared: Prepared, judged: Judged, spec: str, encoder: EncoderRecipe) -> EmbedJob:
+    settings, source = prepared.evaluation.embed, TextSource(judged.queries_uri)
+    return EmbedJob(
+        "text", source, tuple(source.plan()), str(Spec.parse(spec)), encoder, encoder.fingerprint(), None,
+        storage.join(prepared.out, "vectors"), settings.chunk, settings.threads,
+    )  # fmt: skip
+
+
+def _embed(progress: Run, jobs: list[EmbedJob], backend: Backend, reporter: Reporter) -> list[Collection]:
+    """Embed with one encoder, keep account, and fail where too many images could not be read."""
+    settings = progress.evaluation.embed
+    with reporter.stage(f"embedding with {jobs[0].encoder_spec}", None) as advance:
+        manifests = backend.embed(jobs, settings.workers, advance)
+    for job, manifest in zip(jobs, manifests, strict=True):
+        progress.artifacts.append(_account(job, manifest))
+        reporter.say(
+            f"{job.encoder_spec}: {manifest['rows_in']} {job.modality}s in, {manifest['rows_out']} out, "
+            f"{sum(manifest['dropped'].values())} dropped, {manifest['environment'].get('embed_s', 0.0):.1f} s"
+        )
+        if job.modality == "image":
+            _check_losses(job, manifest, settings.max_bad)
+    return [open_collection(job.uri) for job in jobs]
+
+
+def _account(job: EmbedJob, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a folder of vectors in run.json."""
+    copied = ("rows_in", "rows_out", "dropped", "examples", "encoder_facts", "checksum")
+    return {name: manifest[name] for name in copied} | {
+        "kind": "vectors", "modality": job.modality, "encoder": job.encoder_spec, "uri": f"vectors/{job.key}",
+        "preprocess": manifest["recipe"]["preprocess"], "seconds": manifest["environment"].get("embed_s", 0.0),
+    }  # fmt: skip
+
+
+def _check_losses(job: EmbedJob, manifest: dict[str, Any], most: float) -> None:
     lost = {reason: count for reason, count in manifest["dropped"].items() if not reason.startswith(_UPSTREAM)}
-    looked_at = manifest["rows_in"] - sum(manifest["dropped"].values()) + sum(lost.values())
+    looked_at = manifest["rows_out"] + sum(lost.values())
     share = sum(lost.values()) / looked_at if looked_at else 1.0
-    if share > progress.evaluation.embed.max_bad:
+    if share > most:
         worst = ", ".join(f"{reason} {count}" for reason, count in sorted(lost.items(), key=lambda item: -item[1])[:4])
         raise WorkError(
             f"{share:.1%} of the images could not be read ({worst or 'there are none'}), more than embed.max_bad="
-            f"{progress.evaluation.embed.max_bad:g}; look at the examples in {storage.join(job.uri, storage.MANIFEST)}"
+            f"{most:g}; look at the examples in {storage.join(job.uri, storage.MANIFEST)}"
         )
-    return open_collection(job.uri)
 
 
-def _embed_texts(
-    progress: Run, judged: Judged, spec: str, encoder: EncoderRecipe, backend: Backend, reporter: Reporter
-) -> Collection:
-    source = TextSource(judged.queries_uri)
-    job = EmbedJob(
-        "text", source, tuple(source.plan()), str(Spec.parse(spec)), encoder, encoder.fingerprint(), None,
-        progress.place("vectors"), progress.evaluation.embed.chunk, progress.evaluation.embed.threads,
-    )  # fmt: skip
-    _embed(progress, job, f"texts with {spec}", len(judged.queries), backend, reporter)
-    return open_collection(job.uri)
-
-
-def _embed(
-    progress: Run, job: EmbedJob, what: str, rows: int | None, backend: Backend, reporter: Reporter
-) -> dict[str, Any]:
-    started = time.perf_counter()
-    with reporter.stage(f"embedding {what}", rows) as advance:
-        manifest = backend.embed(job, progress.evaluation.embed.workers, advance)
-    seconds = time.perf_counter() - started
-    progress.artifacts.append(
-        {
-            "kind": "vectors", "modality": job.modality, "encoder": job.encoder_spec, "uri": f"vectors/{job.key}",
-            "rows_in": manifest["rows_in"], "rows_out": manifest["rows_out"], "dropped": manifest["dropped"],
-            "examples": manifest["examples"], "encoder_facts": manifest["encoder_facts"],
-            "preprocess": manifest["recipe"]["preprocess"], "seconds": manifest["environment"].get("embed_s", 0.0),
-            "checksum": manifest["checksum"],
-        }
-    )  # fmt: skip
-    lost = sum(manifest["dropped"].values())
-    reporter.say(
-        f"embedded {what}: {manifest['rows_in']} in, {manifest['rows_out']} out, {lost} dropped, {seconds:.1f} s"
-    )
-    return manifest
-
-
-def _judgments(progress: Run, prepared: Prepared, collection: Collection) -> Judged:
-    """Queries and judgments: those that were given or come with the images, else the captions."""
-    queries, qrels = prepared.queries, prepared.judgments
-    if queries is None or qrels is None:
-        queries, qrels = judgments.from_captions(collection)
+def _store(progress: Run, queries: pa.Table, qrels: pa.Table) -> Judged:
     stored = judgments.store(progress.place("queries"), queries, qrels)
     if stored.dropped:
         progress.warnings.append(
