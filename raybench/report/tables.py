@@ -32,7 +32,8 @@ SHARES = ("share", "score", "")  # units of numbers from 0 to 1, of which more i
 UNIT_IN_NAME = ("rank",)  # units that the measure's name tells
 CHANCE_MARK, TIES_MARK = "†", "‡"
 _WIDE_COLUMNS, _NARROW_COLUMNS = 15, 8  # of a terminal's cell: `[0.498, 0.524]` or `[0.498,`, and a space
-_SYSTEM_COLUMNS, _LEAST_COLUMNS = 24, 14  # that the names should have, and the least
+_LEAST_COLUMNS = 14  # that the names have at any width
+_HEADLINES = 6  # measures that are shown before names get all the room that they want
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +174,18 @@ def terminal_table(records: Sequence[Record], width: int = 80) -> Table:
     even then are named below. Bold is a value whose interval lies above all others of its direction.
     """
     measures = measure_order(record.measure for record in records)
-    is_wide = _SYSTEM_COLUMNS + _WIDE_COLUMNS * len(measures) <= width
-    shown = measures if is_wide else measures[: max(1, (width - _LEAST_COLUMNS) // _NARROW_COLUMNS)]
     grouped = blocks(records)
     varying, constant = _parts(grouped)
+    longest = max(len(getattr(row.system, part)) for block in grouped for row in block.rows for part in varying)
+    # Names are whole where the headline measures leave room for them, since a broken name is hard to find again.
+    names_columns = max(_LEAST_COLUMNS, min(longest + 1, width - _HEADLINES * _NARROW_COLUMNS))
+    is_wide = names_columns + _WIDE_COLUMNS * len(measures) <= width
+    shown = measures if is_wide else measures[: max(1, (width - names_columns) // _NARROW_COLUMNS)]
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.title_justify = table.caption_justify = "left"
     evaluations = ", ".join(dict.fromkeys(printable(record.evaluation) for record in records))
     table.title = Text("\n".join([evaluations, *constant]), style="bold")
-    table.add_column(Text("\n".join(varying)), overflow="fold", min_width=_LEAST_COLUMNS)
+    table.add_column(Text("\n".join(varying)), overflow="fold", min_width=names_columns - 1)
     for measure in shown:
         table.add_column(Text(label(measure)), justify="right", overflow="fold", min_width=_NARROW_COLUMNS - 1)
     for block in grouped:
