@@ -63,7 +63,7 @@ def evaluate(evaluation: "Evaluation", out: str, *, local: bool, dry_run: bool, 
 
     prepared = runner.prepare(evaluation, out)
     with backend(local=local) as worker:
-        made = runner.run(prepared, worker, TerminalReporter(), shlex.join(["raybench", *sys.argv[1:]]))
+        made = runner.run(prepared, worker, TerminalReporter(), shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     report = write_report(out)
     _print_table(made)
     for warning in made.warnings:

@@ -77,22 +77,22 @@ def _run(
     jobs: tuple[EmbedJob, ...], pending: list[tuple[int, Shard]], pool: Pool, progress: Progress, tally: _Tally
 ) -> None:
     expected: dict[tuple[int, int], int] = {}  # (job, shard) -> number of chunks, known when its last one is written
-    written: dict[tuple[int, int], int] = defaultdict(int)
+    written: dict[tuple[int, int], set[int]] = defaultdict(set)  # a chunk that was written twice counts once
     total_bytes, done_bytes = sum(shard.size_bytes for _, shard in pending), 0
     commits: list[Any] = []
     commit = ray.remote(num_cpus=pool.feeder_cpus, max_retries=_RETRIES)(ledger.commit_chunks)
     references = [ray.put(job) for job in jobs]
     for row in _pipeline(jobs, [(number, shard.number) for number, shard in pending], pool).iter_rows():
         place = (int(row["job"]), int(row["shard"]))
-        written[place] += 1
+        written[place].add(int(row["number"]))
         if row["last"]:
             expected[place] = int(row["number"]) + 1
         tally.add(row)
-        if written[place] == expected.get(place):
+        if len(written[place]) == expected.get(place):
             shard = jobs[place[0]].shards[place[1]]
             done_bytes += shard.size_bytes
             commits = _drain(commits, pool.feeders - 1)
-            commits.append(commit.remote(references[place[0]], shard, written.pop(place)))
+            commits.append(commit.remote(references[place[0]], shard, len(written.pop(place))))
         progress(int(row["rows_in"]), share(done_bytes, total_bytes))
     _drain(commits, 0)
     if written:
@@ -137,7 +137,7 @@ def _pipeline(jobs: tuple[EmbedJob, ...], pending: list[tuple[int, int]], pool: 
         encoded = decoded.map_batches(
             _encode_class(jobs[0]),
             compute=encoders,
-            num_cpus=pool.encoder_cpus,
+            num_cpus=pool.encoder_cpus or None,
             num_gpus=pool.encoder_gpus or None,
             max_restarts=_RETRIES,
             max_task_retries=_RETRIES,

@@ -126,8 +126,9 @@ def _read_chunk(job: EmbedJob, shard: int, number: int) -> Encoded:
 
 
 def commit_chunks(job: EmbedJob, shard: Shard, num_chunks: int) -> None:
-    """Join the chunk files of a shard into its part and commit it."""
-    commit(job, shard, [_read_chunk(job, shard.number, number) for number in range(num_chunks)])
+    """Join the chunk files of a shard into its part and commit it; a second try after a commit only cleans up."""
+    if not storage.exists(_entry_uri(job, shard.number)):
+        commit(job, shard, [_read_chunk(job, shard.number, number) for number in range(num_chunks)])
     for number in range(num_chunks):
         storage.delete(_chunk_uri(job, shard.number, number))
 
