@@ -98,9 +98,7 @@ def measure_experiment(
 ) -> None:
     """Search, measure, and write the experiment's four files; the records come last."""
     judge = judgments.text_to_image if experiment.direction == "text_to_image" else judgments.image_to_text
-    query_rows, qrels, missing = judge(experiment.judged, experiment.images)
-    if missing:
-        reporter.say(f"{missing} judged images are not in the collection; they count as relevant and are never found")
+    query_rows, qrels = judge(experiment.judged, experiment.images)
     queries_QD = experiment.asking.load().matrix_ND[query_rows]
     found = _search(experiment, queries_QD, qrels, backend, reporter)
     results.write_neighbors(results_uri, experiment.key, _neighbors_table(experiment, found.neighbors, qrels))

@@ -146,8 +146,22 @@ def ids_of_rows(collection: Collection, rows: Rows, columns: list[str]) -> dict[
     return found
 
 
-def text_to_image(judged: Judged, images: Collection) -> tuple[Rows, Qrels, int]:
-    """The rows of the queries among the texts, their judgments as rows of images, and how many judged images are missing.
+def missing_images(judged: Judged, images: Collection) -> tuple[int, int]:
+    """How many judged images are not in the collection, and of how many. DataError if none is there."""
+    relevant = judged.judgments.filter(pc.greater(judged.judgments["relevance"], 0))
+    ids = set(relevant["image_id"].to_pylist())
+    found = rows_of_ids(images, ids, "image_id")
+    if not found:
+        own = next(images.metadata(["image_id"]))["image_id"][0].as_py()
+        raise DataError(
+            f"none of the {len(ids)} judged images is among the {len(images)} that were read: judged is {min(ids)!r}, "
+            f"there is {own!r}; spell image ids alike in the judgments and in the source"
+        )
+    return len(ids) - len(found), len(ids)
+
+
+def text_to_image(judged: Judged, images: Collection) -> tuple[Rows, Qrels]:
+    """The rows of the queries among the texts, and their judgments as rows of images.
 
     A judged image that is not in the collection gets a negative row: it counts as relevant and is never found.
     """
@@ -161,11 +175,11 @@ def text_to_image(judged: Judged, images: Collection) -> tuple[Rows, Qrels, int]
     ):
         grades[query_id][rows.get(image_id, missing.get(image_id, -1))] = grade
     clusters = dict(zip(grades, judged.queries["cluster_id"].to_pylist(), strict=True))
-    return np.arange(len(grades), dtype=np.int64), Qrels.of(grades, clusters), len(missing)
+    return np.arange(len(grades), dtype=np.int64), Qrels.of(grades, clusters)
 
 
-def image_to_text(judged: Judged, images: Collection) -> tuple[Rows, Qrels, int]:
-    """The rows of the judged images, the captions that describe each as rows of texts, and how many images are missing."""
+def image_to_text(judged: Judged, images: Collection) -> tuple[Rows, Qrels]:
+    """The rows of the judged images that are there, and the captions that describe each as rows of texts."""
     judgments = judged.judgments.filter(pc.greater(judged.judgments["relevance"], 0))
     image_ids = judgments["image_id"].to_pylist()
     rows = rows_of_ids(images, image_ids, "image_id")
@@ -184,4 +198,4 @@ def image_to_text(judged: Judged, images: Collection) -> tuple[Rows, Qrels, int]
                 clusters.get(image_id, cluster_of_text[text_row[query_id]]), cluster_of_text[text_row[query_id]]
             )
     query_rows = np.array([rows[image_id] for image_id in grades], np.int64)
-    return query_rows, Qrels.of(grades, clusters), len(set(image_ids) - rows.keys())
+    return query_rows, Qrels.of(grades, clusters)

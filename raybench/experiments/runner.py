@@ -95,6 +95,11 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
         [texts[spec]] = rest
     if judged is None:
         raise WorkError("there are no queries; this is a defect of raybench")
+    missing, of = judgments.missing_images(judged, next(iter(images.values())))
+    if missing:
+        progress.warnings.append(
+            f"{missing} of {of} judged images were not read; they count as relevant, and no search can find them"
+        )
     for direction, spec, transform, index in itertools.product(
         evaluation.directions, evaluation.encoders, evaluation.grid.transforms, evaluation.grid.indexes
     ):
