@@ -1,6 +1,9 @@
 """Imports point one way, and only one folder knows Ray."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +63,15 @@ def test_only_distributed_imports_ray(module):
     uses_ray = any(name.split(".")[0] == "ray" for name in _imports(module))
 
     assert not uses_ray or _room(module) == "distributed"
+
+
+def test_ray_is_imported_with_its_uv_hook_off():
+    """Under `uv run`, Ray's workers must not build environments of their own; Ray decides that when it is imported."""
+    code = (
+        "import raybench.distributed.backend\nfrom ray._private import ray_constants\n"
+        "print(ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+
+    assert done.stdout.strip() == "False"

@@ -18,18 +18,6 @@ from raybench.errors import RaybenchError, RequestError, WorkError
 _STORE_BYTES = 2 * 1024**3  # enough for the chunks under way on one machine; more would only be reserved
 
 
-def _settings() -> None:
-    """Environment that Ray reads when it is imported or starts; a value that the user set stays."""
-    # Under `uv run`, Ray would build a fresh environment of several GB per session on each node.
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
-    # The driver prints Ray's own error log; a line about Ray Data's internals stands in it for every actor pool.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # Zero GPUs asked for means that none are seen, so a CPU worker cannot grab one.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-
-
 def _hush() -> None:
     """Keep what Ray Data tells the authors of pipelines in its log files, and off the user's terminal."""
     import ray.data  # noqa: F401 (it sets its loggers up when it is imported)
@@ -55,7 +43,6 @@ def _authenticate() -> None:
 @contextmanager
 def connected(num_cpus: int | None = None) -> Iterator[dict[str, Any]]:
     """Join or start Ray for the time of a block; yields facts of the cluster. A Ray that is up already is used."""
-    _settings()
     address = os.environ.get("RAY_ADDRESS")
     import ray
 
