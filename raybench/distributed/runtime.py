@@ -8,6 +8,8 @@ and its children know, so that neither an old token file nor another cluster on 
 import logging
 import os
 import secrets
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +27,24 @@ def _hush() -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def _stderr_held() -> Iterator[None]:
+    """Hold back what compiled code prints while Ray starts; it is shown only if the start fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _authenticate() -> None:
@@ -60,13 +80,14 @@ def connected(num_cpus: int | None = None) -> Iterator[dict[str, Any]]:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise RequestError(f"no Ray answers at RAY_ADDRESS={address}: {reason}; start it or unset it") from error
     else:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            num_cpus=num_cpus or available_cores(),
-            object_store_memory=min(_STORE_BYTES, max(memory_bytes() // 4, 100 * 1024**2)),
-            **quiet,
-        )
+        with _stderr_held():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                num_cpus=num_cpus or available_cores(),
+                object_store_memory=min(_STORE_BYTES, max(memory_bytes() // 4, 100 * 1024**2)),
+                **quiet,
+            )
     try:
         yield cluster_facts()
     finally:
