@@ -48,7 +48,9 @@ class Spec:
         try:
             node = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise SpecError(f"{text!r} does not parse; write it like hnsw(m=32)@128") from None
+            # YAML cuts a flow list at every comma, also at those inside a spec.
+            cut = "; inside a YAML list [...] put each spec in quotes" if text.count("(") != text.count(")") else ""
+            raise SpecError(f"{text!r} does not parse; write it like hnsw(m=32)@128{cut}") from None
         at: int | None = None
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
             at = _cutoff(node.right, text)

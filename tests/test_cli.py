@@ -114,6 +114,42 @@ def test_a_missing_folder_of_images_is_one_sentence(tmp_path, capsys):
     assert "/no/such/folder" in err
 
 
+@pytest.mark.parametrize(
+    ("setting", "key", "value"),
+    [
+        ("encoders=[tiny(dim=8), tiny(dim=9, seed=1)]", "encoders", ("tiny(dim=8)", "tiny(dim=9, seed=1)")),
+        ("encoders=tiny( dim = 8 )", "encoders", ("tiny(dim=8)",)),
+        ("measures=[ndcg@3, mrr]", "measures", ("ndcg@3", "mrr")),
+        ("directions=[image_to_text]", "directions", ("image_to_text",)),
+        ("images=scenes(images=9, seed=2)", "images", "scenes(images=9, seed=2)"),
+        ("shards=7", "shards", 7),
+        ("name=other", "name", "other"),
+    ],
+)
+def test_settings_override_keys(setting, key, value, tmp_path):
+    """Specs with commas, lists of them, numbers and words are taken as they are written, and printed in one way."""
+    assert getattr(files.load(_file(tmp_path), (setting,)), key) == value
+
+
+def test_a_spec_that_yaml_cut_says_so(tmp_path, capsys):
+    """An unquoted spec with a comma in a YAML list is the most likely slip, so the sentence names the remedy."""
+    path = tmp_path / "cut.yaml"
+    path.write_text("name: x\nimages: scenes()\nencoders: [tiny(dim=8, seed=1)]\n")
+    code, _, err = _call("run", str(path), "--out", "x", capsys=capsys)
+
+    assert code == 2
+    assert "quotes" in err
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path, monkeypatch, capsys):
+    """RAY_ADDRESS is tried before anything waits for it."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    code, _, err = _call("run", _file(tmp_path), "--out", str(tmp_path / "out"), capsys=capsys)
+
+    assert code == 2
+    assert "no Ray answers at RAY_ADDRESS=127.0.0.1:9" in err
+
+
 def test_bad_yaml_names_the_line(tmp_path, capsys):
     """The file and line of what YAML cannot read."""
     path = tmp_path / "bad.yaml"

@@ -8,6 +8,7 @@ and its children know, so that neither an old token file nor another cluster on 
 import logging
 import os
 import secrets
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from raybench.environment import available_cores, memory_bytes
 from raybench.errors import RaybenchError, RequestError, WorkError
 
 _STORE_BYTES = 2 * 1024**3  # enough for the chunks under way on one machine; more would only be reserved
+_KNOCK_S = 4
 
 
 def _hush() -> None:
@@ -27,6 +29,17 @@ def _hush() -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)
+
+
+def _check_answers(address: str) -> None:
+    """Knock before joining, since Ray itself tries for minutes; addresses that are no host:port are left to Ray."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
+    except OSError as error:
+        raise RequestError(f"no Ray answers at RAY_ADDRESS={address}: {error}; start it or unset it") from None
 
 
 @contextmanager
@@ -74,11 +87,12 @@ def connected(num_cpus: int | None = None) -> Iterator[dict[str, Any]]:
         _authenticate()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
+        _check_answers(address)
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RequestError(f"no Ray answers at RAY_ADDRESS={address}: {reason}; start it or unset it") from error
+            reason = (str(error).splitlines()[0] if str(error) else type(error).__name__).rstrip(":. ")
+            raise RequestError(f"no Ray answers at RAY_ADDRESS={address}: {reason}; correct it or unset it") from error
     else:
         with _stderr_held():
             ray.init(

@@ -4,6 +4,7 @@ The file is YAML that mirrors `Evaluation` field for field, and its values are s
 error that suggests the nearest known one; a value out of range is an error and never adjusted.
 """
 
+import ast
 import dataclasses
 import types
 import typing
@@ -97,7 +98,23 @@ def parse(text: str, where: str, settings: tuple[str, ...] = ()) -> Evaluation:
         _override(content, setting)
     evaluation: Evaluation = _build(Evaluation, content, where, "")
     _check(evaluation, where)
-    return evaluation
+    return _canonical(evaluation)
+
+
+def _canonical(evaluation: Evaluation) -> Evaluation:
+    """Every spec as it prints, so that one thing has one name however it was spelt."""
+
+    def printed(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Spec.parse(text)) for text in texts)
+
+    grid = Grid(printed(evaluation.grid.transforms), printed(evaluation.grid.indexes))
+    return dataclasses.replace(
+        evaluation,
+        images=str(Spec.parse(evaluation.images)),
+        encoders=printed(evaluation.encoders),
+        measures=printed(evaluation.measures),
+        grid=grid,
+    )
 
 
 def dump(evaluation: Evaluation) -> str:
@@ -123,10 +140,26 @@ def _override(content: dict[str, Any], setting: str) -> None:
         if not isinstance(below, dict):
             raise RequestError(f"--set {setting!r}: {parent} holds no keys of its own")
         place = below
+    place[last] = _setting(text)
+
+
+def _setting(text: str) -> Any:
+    """The value of a setting: specs and lists of specs as they are written, anything else as YAML.
+
+    YAML would cut `[openclip("x", pretrained="y")]` at its comma.
+    """
     try:
-        place[last] = yaml.safe_load(text)
+        node: Any = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError):
+        node = None
+    if isinstance(node, (ast.Call, ast.BinOp)):
+        return text.strip()
+    if isinstance(node, ast.List) and any(isinstance(item, (ast.Call, ast.BinOp)) for item in node.elts):
+        return [item.value if isinstance(item, ast.Constant) else ast.unparse(item) for item in node.elts]
+    try:
+        return yaml.safe_load(text)
     except yaml.YAMLError:
-        place[last] = text  # a spec such as openclip("x", pretrained="y") is no YAML flow value, and needs no quotes
+        return text
 
 
 def _build(kind: Any, content: dict[str, Any], where: str, prefix: str) -> Any:
