@@ -1,4 +1,4 @@
-"""raybench: evaluation of image-text retrieval, vector search and retrieval-augmented generation, on Ray.
+"""raybench: evaluation of image-text retrieval, on one machine or on a Ray cluster.
 
 The map, in the order of the work:
 

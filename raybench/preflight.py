@@ -38,7 +38,10 @@ def check_writable(uri: str) -> None:
         _ask_s3(uri, "write")
         return
     path = Path(storage.absolute(uri))
-    nearest = next(parent for parent in (path, *path.parents) if parent.exists())
+    try:
+        nearest = next(parent for parent in (path, *path.parents) if parent.exists())
+    except OSError as error:
+        raise StorageError(f"cannot write below {uri[:80]}: {error.strerror}; choose another folder") from None
     if not nearest.is_dir():
         raise StorageError(f"cannot write below {uri}: {nearest} is a file; choose another folder")
     # Asked of the system before anything is made, and then tried, because a full or read-only disk says yes here.

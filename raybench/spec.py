@@ -35,7 +35,7 @@ class Spec:
     def parse(cls, text: str) -> "Spec":
         """Read a spec. Raises SpecError, quoting the text, where it is anything else."""
         if not isinstance(text, str):
-            raise SpecError(f"{text!r} is not a name; write it like hnsw(m=32)@128")
+            raise SpecError(f"{text!r} is not a name; write it like truncate(dim=256) or ndcg@10")
         if len(text) > _LONGEST:
             raise SpecError(f"a spec of {len(text)} characters is too long; the limit is {_LONGEST}")
         spec = cls._read(text)
@@ -50,7 +50,7 @@ class Spec:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             # YAML cuts a flow list at every comma, also at those inside a spec.
             cut = "; inside a YAML list [...] put each spec in quotes" if text.count("(") != text.count(")") else ""
-            raise SpecError(f"{text!r} does not parse; write it like hnsw(m=32)@128{cut}") from None
+            raise SpecError(f"{text!r} does not parse; write it like truncate(dim=256) or ndcg@10{cut}") from None
         at: int | None = None
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
             at = _cutoff(node.right, text)
@@ -61,7 +61,7 @@ class Spec:
             args = tuple(_literal(arg, text) for arg in node.args)
             params = tuple(_param(keyword, text) for keyword in node.keywords)
             return cls(node.func.id, args, params, at, parenthesised=True)
-        raise SpecError(f"{text!r} is not a name with parameters; write it like hnsw(m=32)@128")
+        raise SpecError(f"{text!r} is not a name with parameters; write it like truncate(dim=256) or ndcg@10")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and self._identity() == other._identity()

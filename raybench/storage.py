@@ -50,9 +50,14 @@ def join(uri: str, *names: str) -> str:
 
 def absolute(uri: str) -> str:
     """A local path made absolute, because workers run in other folders; an address as it is."""
-    if "://" in uri and not is_s3(uri):
+    if not uri or ("://" in uri and not is_s3(uri)) or (is_s3(uri) and not uri.removeprefix("s3://").strip("/")):
         raise StorageError(f"{uri!r} is not a place that raybench knows; use a local path or s3://bucket/folder")
-    return uri.rstrip("/") if is_s3(uri) else str(Path(uri).expanduser().resolve())
+    if is_s3(uri):
+        return uri.rstrip("/")
+    try:
+        return str(Path(uri).expanduser().resolve())
+    except (RuntimeError, OSError) as error:
+        raise StorageError(f"{uri[:80]!r} is no path: {error}; give another") from None
 
 
 def locate(uri: str) -> tuple[pafs.FileSystem, str]:

@@ -63,6 +63,8 @@ def test_help_names_every_verb_and_imports_nothing_heavy():
         ({"directions": ["text_to_images"]}, ["text_to_images", "text_to_image"]),
         ({"encoders": []}, ["encoders is empty"]),
         ({"encoders": ["tiny(dim=16)", "tiny( dim = 16 )"]}, ["twice"]),
+        ({"encoders": ["tiny(dim=16)", "tiny(16)"]}, ["twice"]),
+        ({"directions": ["text_to_image", "text_to_image"]}, ["twice"]),
         ({"queries": "csv('q.csv')"}, ["queries and qrels belong together"]),
         ({"name": None}, ["name"]),
         ({"name": "a/b"}, ["a/b"]),
@@ -91,6 +93,11 @@ def test_a_wrong_file_is_one_sentence(changes, words, tmp_path, capsys):
         (["run", "demo", "--out", "x", "--set", "shards"], ["--set 'shards'", "key=value"]),
         (["run", "demo", "--out", "x", "--set", "shard=3"], ["unknown key 'shard'", "shards"]),
         (["report", "no-such-folder"], ["no-such-folder"]),
+        (["run", "demo", "--out", "s3://"], ["s3://bucket/folder"]),
+        (["run", "demo", "--out", ""], ["not a place"]),
+        (["run", "demo", "--out", "~nobody-of-this-name/x"], ["nobody-of-this-name"]),
+        (["run", "~nobody-of-this-name/x.yaml", "--out", "x"], ["nobody-of-this-name"]),
+        (["run", "demo", "--local", "--out", "x" * 300], ["choose another folder"]),
         (["demo", "--frobnicate"], ["--frobnicate"]),
     ],
 )
@@ -150,6 +157,17 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path, monkeypatch, caps
     assert "no Ray answers at RAY_ADDRESS=127.0.0.1:9" in err
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path, capsys):
+    """YAML would silently take the last one."""
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: x\nimages: scenes()\nencoders: ['tiny()']\nname: y\n")
+    code, _, err = _call("run", str(path), "--out", "x", capsys=capsys)
+
+    assert code == 2
+    assert "line 4" in err
+    assert "'name' stands twice" in err
+
+
 def test_bad_yaml_names_the_line(tmp_path, capsys):
     """The file and line of what YAML cannot read."""
     path = tmp_path / "bad.yaml"
@@ -169,10 +187,10 @@ def test_a_place_that_is_a_file_is_refused(tmp_path, capsys):
     assert "is a file" in err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_a_folder_without_permission_is_refused(tmp_path, capsys):
-    """A read-only folder is named."""
+def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch, capsys):
+    """A read-only folder is named; the superuser may write everywhere, so the system's answer is set."""
     (tmp_path / "closed").mkdir(mode=0o500)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     code, _, err = _call("run", _file(tmp_path), "--out", str(tmp_path / "closed" / "out"), "--local", capsys=capsys)
 
     assert code == 2

@@ -80,14 +80,19 @@ def _embed(job: EmbedJob) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tars, tmp_path_factory):
-    """The manifest of a run in this process."""
-    return _embed(make_job(tars, tmp_path_factory.mktemp("undisturbed")))
+def job(tars, tmp_path_factory) -> EmbedJob:
+    """The job of a run in this process."""
+    return make_job(tars, tmp_path_factory.mktemp("undisturbed"))
 
 
-def test_every_row_is_accounted_for(tars, undisturbed):
+@pytest.fixture(scope="module")
+def undisturbed(job):
+    """Its manifest."""
+    return _embed(job)
+
+
+def test_every_row_is_accounted_for(undisturbed, job):
     """Rows in are rows out and drops by reason, each with an example that says where."""
-    rows_in_whole_tars = 4 * PER_SHARD
     dropped = undisturbed["dropped"]
 
     assert undisturbed["rows_in"] == undisturbed["rows_out"] + sum(dropped.values())
@@ -95,23 +100,15 @@ def test_every_row_is_accounted_for(tars, undisturbed):
     assert dropped["zero_bytes"] == 1
     assert dropped["not_an_image"] == 1
     assert dropped["truncated_shard"] == 1
-    in_whole = sum(entry["rows_in"] for entry in _ledger_entries(undisturbed, tars) if entry["input"]["name"] < "00004")
-    assert in_whole == rows_in_whole_tars
+    whole = [entry for entry in _ledger_entries(job) if entry["input"]["name"] < "00004"]
+    assert [entry["rows_in"] for entry in whole] == [PER_SHARD] * 4
     example = undisturbed["examples"]["zero_bytes"][0]
     assert (example["shard"], example["position"], example["image_id"]) == ("00001.tar", 9, "000000032")
 
 
-def _ledger_entries(manifest, tars):
-    for entry in manifest["inputs"]:
-        vectors = [
-            facts["rows"] for name, facts in manifest["files"].items() if name.endswith(f"{entry['name'][1:5]}.npy")
-        ]
-        lost = (
-            0
-            if entry["name"] == "00005.tar"
-            else {"00000": 1, "00001": 2, "00002": 2, "00003": 1}.get(entry["name"][:5], 0)
-        )
-        yield {"input": entry, "rows_in": sum(vectors) + lost}
+def _ledger_entries(job):
+    files = sorted((Path(job.uri) / "ledger").glob("*.json"))
+    return [json.loads(file.read_text()) for file in files]
 
 
 def test_parts_are_what_clip_retrieval_reads(tars, tmp_path):
@@ -166,6 +163,34 @@ def test_only_a_changed_shard_is_done_again(tars, tmp_path):
 
     assert second["checksum"] != first["checksum"]
     assert open_collection(changed.uri).checksum == second["checksum"]
+
+
+@pytest.mark.parametrize("damage", ["other bytes", "cut short", "gone"])
+def test_vectors_that_changed_on_disk_are_refused(damage, tars, tmp_path):
+    """A part that is not what was written is named, and never becomes a number."""
+    damaged = make_job(tars, tmp_path)
+    _embed(damaged)
+    part = Path(damaged.uri) / "img_emb" / "img_emb_0002.npy"
+    data = part.read_bytes()
+    if damage == "gone":
+        part.unlink()
+    else:
+        part.write_bytes(data[:-2] + (b"\x00\x01" if damage == "other bytes" else b""))
+
+    with pytest.raises(DataError, match=r"img_emb_0002\.npy is not what was written"):
+        open_collection(damaged.uri).load()
+
+
+def test_a_ledger_entry_that_is_no_entry_is_done_again(tars, tmp_path):
+    """What was half repaired by hand does not stop a run."""
+    broken = make_job(tars, tmp_path)
+    first = _embed(broken)
+    (Path(broken.uri) / "ledger" / "0001.json").write_text("{}")
+    assert [shard.number for shard in ledger.begin(broken)] == [1]
+    again = _embed(broken)
+
+    assert again["checksum"] == first["checksum"]
+    assert again["encoder_facts"] == first["encoder_facts"] != {}
 
 
 def test_equal_ids_are_refused(tmp_path):

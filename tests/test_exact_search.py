@@ -218,6 +218,8 @@ def collection(tmp_path_factory):
         storage.write_table(
             storage.join(uri, metadata), pa.table({"image_id": [str(row) for row in range(start, stop)]})
         )
-        files |= {name: {"rows": stop - start}, metadata: {"rows": stop - start}}
+        for written in (name, metadata):
+            data = storage.read_bytes(storage.join(uri, written))
+            files[written] = {"rows": stop - start, "size_bytes": len(data), "sha256": storage.digest(data)}
     storage.write_manifest(uri, {"kind": "vectors", "recipe": {"modality": "image"}, "files": files, "checksum": "x"})
     return open_collection(uri)

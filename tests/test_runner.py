@@ -35,7 +35,7 @@ def _write_pictures(folder: Path) -> None:
     (folder / "captions.csv").write_text("\n".join(["file_name,caption", *lines]))
 
 
-def _run(tmp_path: Path, **changes: object) -> runner.Run:
+def _run(tmp_path: Path, out: str | None = None, **changes: object) -> runner.Run:
     folder = tmp_path / "pictures"
     if not folder.exists():
         _write_pictures(folder)
@@ -45,7 +45,7 @@ def _run(tmp_path: Path, **changes: object) -> runner.Run:
         "measures": ["ndcg@5", "map@5", "recall@5", "precision@5", "mrr@5", "hit@1", "mrr", "median_rank", "overlap@3"],
     } | changes  # fmt: skip
     evaluation = files.parse(json.dumps(content), "test")
-    return runner.run(runner.prepare(evaluation, str(tmp_path / "out")), LocalBackend(), Silent(), "test")
+    return runner.run(runner.prepare(evaluation, out or str(tmp_path / "out")), LocalBackend(), Silent(), "test")
 
 
 def _vectors(run: runner.Run, modality: str) -> tuple[list[str], np.ndarray]:
@@ -157,6 +157,19 @@ def test_a_rerun_computes_nothing_and_a_new_measure_embeds_nothing(tmp_path):
     other = _run(tmp_path, measures=["hit@3"])
     assert {record.measure for record in other.records} == {"hit@3"}
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npy")} == stamps
+
+
+def test_changed_files_of_a_folder_are_seen(tmp_path):
+    """Two files that change places, or get another name, are embedded again although no size or time changes."""
+    first = _run(tmp_path)
+    folder = tmp_path / "pictures"
+    for old, new in (("03.png", "swap"), ("04.png", "03.png"), ("swap", "04.png")):
+        (folder / old).rename(folder / new)
+    swapped = _run(tmp_path)
+    fresh = _run(tmp_path, out=str(tmp_path / "fresh"))
+
+    assert swapped.artifacts[0]["checksum"] != first.artifacts[0]["checksum"]
+    assert swapped.artifacts[0]["checksum"] == fresh.artifacts[0]["checksum"]
 
 
 def test_the_manifest_of_vectors_says_what_made_them(tmp_path):

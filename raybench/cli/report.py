@@ -11,8 +11,10 @@ import click
 def command(out: str, as_json: bool) -> None:
     """Write the HTML report of OUT, a folder that `raybench run` or `raybench demo` filled."""
     from raybench import storage
+    from raybench.preflight import check_readable
     from raybench.report.page import write_report
 
+    check_readable(storage.absolute(out))
     report = write_report(storage.absolute(out))
     click.echo(f"report: {report}")
     if as_json:

@@ -41,6 +41,7 @@ class RayBackend:
         self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int
     ) -> Iterator[FullIndex]:
         """Partitions of a collection on actors."""
+        shards = min(shards, max(1, len(collection)))
         if shards not in self._actors:
             self._actors[shards] = self._lifetime.enter_context(partition_actors(shards, cluster_facts()))
         yield sharded_index(self._actors[shards], collection, transform, recipe)

@@ -50,8 +50,7 @@ def embed(jobs: Sequence[EmbedJob], pool: Pool, progress: Progress) -> list[dict
         "encoder_wait_share": round(share(tally.wait_s, tally.busy_s + tally.wait_s), 4),
         "pipeline": [job.key for job in jobs],  # which jobs shared it, and so these times
     }
-    facts = tally.facts | {"pool": asdict(pool)}
-    return [storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages, facts) for job in jobs]
+    return [storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages) for job in jobs]
 
 
 @dataclass(slots=True)
@@ -70,7 +69,6 @@ class _Tally:
         self.wait_s += row["wait_s"]
         self.last_s = time.perf_counter()
         self.first_s = self.first_s or self.last_s - row["busy_s"]
-        self.facts = self.facts or json.loads(row["facts"])
 
 
 def _run(
@@ -87,6 +85,10 @@ def _run(
         written[place].add(int(row["number"]))
         if row["last"]:
             expected[place] = int(row["number"]) + 1
+        if not tally.facts:
+            tally.facts = json.loads(row["facts"]) | {"pool": asdict(pool)}
+            for job in jobs:
+                ledger.keep_facts(job, tally.facts)
         tally.add(row)
         if len(written[place]) == expected.get(place):
             shard = jobs[place[0]].shards[place[1]]

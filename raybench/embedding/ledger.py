@@ -1,6 +1,6 @@
 """A shard is committed by one small file, written after its part; a folder of vectors by its manifest, written last.
 
-    vectors/<key>/recipe.json                      what decides the vectors
+    vectors/<key>/recipe.json  encoder.json        what decides the vectors; what the encoder said of itself
     vectors/<key>/chunks/0003-000007.arrow         encoded chunks of shards that are under way
     vectors/<key>/img_emb/img_emb_0003.npy         one part per shard with rows: float16, C order
     vectors/<key>/metadata/metadata_0003.parquet   row-aligned with the part
@@ -76,6 +76,8 @@ def _revoke(job: EmbedJob, shard: Shard) -> None:
 def _is_current(job: EmbedJob, shard: Shard) -> bool:
     """Whether a committed shard still has the input that it was made from; touched inputs are read and compared."""
     entry = storage.read_json(_entry_uri(job, shard.number))
+    if not isinstance(entry, dict) or not {"input", "input_sha256", "files"} <= entry.keys():
+        return False
     if entry["input"] == _input(shard):
         return True
     digest = hashlib.sha256()
@@ -88,7 +90,12 @@ def _is_current(job: EmbedJob, shard: Shard) -> bool:
 
 
 def _input(shard: Shard) -> dict[str, Any]:
-    return {"name": shard.name, "size_bytes": shard.size_bytes, "modified_ns": shard.modified_ns}
+    return {
+        "name": shard.name,
+        "size_bytes": shard.size_bytes,
+        "modified_ns": shard.modified_ns,
+        "fingerprint": shard.fingerprint,
+    }
 
 
 def write_chunk(job: EmbedJob, encoded: Encoded) -> None:
@@ -173,7 +180,12 @@ def _examples(shard: Shard, drops: Sequence[Drop]) -> dict[str, list[dict[str, A
     return kept
 
 
-def finish(job: EmbedJob, environment: dict[str, Any], encoder_facts: dict[str, Any]) -> dict[str, Any]:
+def keep_facts(job: EmbedJob, encoder_facts: dict[str, Any]) -> None:
+    """Remember what encodes, for a manifest that a later run may have to write."""
+    storage.write_json(storage.join(job.uri, "encoder.json"), encoder_facts)
+
+
+def finish(job: EmbedJob, environment: dict[str, Any]) -> dict[str, Any]:
     """Check the accounts of all shards, write the manifest, and return it.
 
     Raises WorkError if rows are unaccounted for, and DataError if two rows have one id.
@@ -189,6 +201,7 @@ def finish(job: EmbedJob, environment: dict[str, Any], encoder_facts: dict[str, 
     rows_in, rows_out = sum(entry["rows_in"] for entry in entries), sum(entry["rows_out"] for entry in entries)
     if rows_in != rows_out + dropped.total():
         raise WorkError(f"{job.uri}: {rows_in} rows in, but {rows_out} out and {dropped.total()} dropped; delete it")
+    facts_uri = storage.join(job.uri, "encoder.json")
     ids_distinct = _check_distinct_ids(job, files, rows_out)
     manifest = {
         "kind": "vectors",
@@ -202,7 +215,7 @@ def finish(job: EmbedJob, environment: dict[str, Any], encoder_facts: dict[str, 
         "files": files,
         "checksum": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
         "ids_distinct": ids_distinct,
-        "encoder_facts": encoder_facts,
+        "encoder_facts": storage.read_json(facts_uri) if storage.exists(facts_uri) else {},
         "environment": environment,
     }
     storage.delete_folder(storage.join(job.uri, "chunks"))

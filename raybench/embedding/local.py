@@ -20,6 +20,8 @@ def embed(jobs: Sequence[EmbedJob], progress: Progress) -> list[dict[str, Any]]:
     total_bytes, done_bytes = sum(shard.size_bytes for _, shard in pending), 0
     started = time.perf_counter()
     encoder: Any = jobs[0].encoder.load("auto", jobs[0].threads) if pending else None
+    for job in jobs if pending else ():
+        ledger.keep_facts(job, dict(encoder.facts))
     for job, shard in pending:
         chunks: list[Encoded] = []
         for chunk in read_chunks(job, shard):
@@ -28,9 +30,8 @@ def embed(jobs: Sequence[EmbedJob], progress: Progress) -> list[dict[str, Any]]:
         ledger.commit(job, shard, chunks)
         done_bytes += shard.size_bytes
         progress(0, share(done_bytes, total_bytes))
-    facts = dict(encoder.facts) if encoder is not None else {}
     stages = {"embed_s": round(time.perf_counter() - started, 3), "pipeline": [job.key for job in jobs]}
-    return [storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages, facts) for job in jobs]
+    return [storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages) for job in jobs]
 
 
 def share(part: float, whole: float) -> float:

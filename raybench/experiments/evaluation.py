@@ -71,14 +71,29 @@ class Evaluation:
     seed: int = 0
 
 
+class _OnceLoader(yaml.SafeLoader):  # type: ignore[misc]  # yaml ships no types
+    """A safe loader that refuses a key given twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, or a YAMLError that names the key and its line."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
 def load(path: str, settings: tuple[str, ...] = ()) -> Evaluation:
     """Read and check an evaluation file; `settings` are `key=value` texts that override it, such as `embed.chunk=8`."""
-    file = Path(path).expanduser()
     try:
-        text = file.read_text(encoding="utf-8")
+        text = Path(path).expanduser().read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RequestError(f"there is no evaluation file {path}; check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
         raise RequestError(f"the evaluation file {path} cannot be read: {error}") from None
     return parse(text, path, settings)
 
@@ -86,7 +101,7 @@ def load(path: str, settings: tuple[str, ...] = ()) -> Evaluation:
 def parse(text: str, where: str, settings: tuple[str, ...] = ()) -> Evaluation:
     """Check the text of an evaluation file; `where` names it in errors."""
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _OnceLoader)  # noqa: S506 (a safe loader, below)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -204,10 +219,16 @@ def _check(evaluation: Evaluation, where: str) -> None:
         raise SpecError(f"{where}: {error}") from None
     if (evaluation.queries is None) != (evaluation.qrels is None):
         raise RequestError(f"{where}: queries and qrels belong together; give both or neither")
-    for name, values in (("encoders", evaluation.encoders), ("measures", evaluation.measures)):
-        printed = [str(Spec.parse(value)) for value in values]
-        twice = next((value for value in printed if printed.count(value) > 1), None)
-        if twice:
+    lists: tuple[tuple[str, tuple[str, ...], list[Any]], ...] = (
+        ("encoders", evaluation.encoders, [ENCODERS.make(spec) for spec in evaluation.encoders]),
+        ("measures", evaluation.measures, [parse_measure(spec) for spec in evaluation.measures]),
+        ("directions", evaluation.directions, list(evaluation.directions)),
+        ("grid.transforms", evaluation.grid.transforms, [TRANSFORMS.make(spec) for spec in evaluation.grid.transforms]),
+        ("grid.indexes", evaluation.grid.indexes, [INDEXES.make(spec) for spec in evaluation.grid.indexes]),
+    )
+    for name, values, made in lists:
+        twice = next((value for value, one in zip(values, made, strict=True) if made.count(one) > 1), None)
+        if twice is not None:
             raise RequestError(f"{where}: {name} lists {twice} twice; remove one")
     for direction in evaluation.directions:
         if direction not in DIRECTIONS:

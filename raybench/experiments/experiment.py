@@ -33,6 +33,7 @@ from raybench.transforms import TRANSFORMS
 
 FORMAT = 1  # raise it when the same inputs give other numbers
 
+_LISTED = 100  # results that are kept of each query, where a measure looks so deep
 _QUERIES = 1_024  # ranked together: a block of pairs and their queries is all that is held twice
 
 
@@ -112,7 +113,9 @@ def _search(
 ) -> _Found:
     evaluation = experiment.evaluation
     measures = [parse_measure(text) for text in evaluation.measures]
-    depth = max([shown.SHOWN, *(measure.k or 0 for measure in measures)])
+    # Ranking measures are counted over all rows; only what is shown, stored or compared with gold needs lists.
+    wanted = [measure.k or 0 for measure in measures if measure.needs == "gold" or (measure.k or 0) <= _LISTED]
+    depth = min(max([shown.SHOWN, *wanted]), len(experiment.corpus))
     transform, recipe = TRANSFORMS.make(experiment.transform), INDEXES.make(experiment.index)
     pairs = Pairs.of(qrels)
     transformed_QD = transform.apply(Vectors(queries_QD)).matrix_ND

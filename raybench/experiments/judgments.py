@@ -151,7 +151,7 @@ def missing_images(judged: Judged, images: Collection) -> tuple[int, int]:
     relevant = judged.judgments.filter(pc.greater(judged.judgments["relevance"], 0))
     ids = set(relevant["image_id"].to_pylist())
     found = rows_of_ids(images, ids, "image_id")
-    if not found:
+    if not found and len(images):
         own = next(images.metadata(["image_id"]))["image_id"][0].as_py()
         raise DataError(
             f"none of the {len(ids)} judged images is among the {len(images)} that were read: judged is {min(ids)!r}, "

@@ -4,13 +4,14 @@ from typing import Any
 
 from raybench import storage
 from raybench.experiments.evaluation import Evaluation
+from raybench.preflight import check_readable
 from raybench.sources import SOURCES
-
-_VECTOR_BYTES = 2  # per dimension: float16
+from raybench.sources.tables import qrels_table, queries_table
 
 
 def plan(evaluation: Evaluation, out: str) -> dict[str, Any]:
     """Shards, bytes and experiments; `lines` says it in words. Raises RequestError where a place cannot be read."""
+    check_readable(out)
     recipe = SOURCES.make(evaluation.images)
     lines: list[str] = []
     content: dict[str, Any] = {"name": evaluation.name, "images": evaluation.images, "lines": lines}
@@ -21,6 +22,10 @@ def plan(evaluation: Evaluation, out: str) -> dict[str, Any]:
         lines.append(f"read {len(shards)} shards, {content['input_bytes'] / 1e6:,.1f} MB: {evaluation.images}")
     else:
         lines.append(f"make the data set first: {evaluation.images}")
+    if evaluation.queries is not None and evaluation.qrels is not None:
+        queries, qrels = queries_table(evaluation.queries), qrels_table(evaluation.qrels)
+        content |= {"queries": len(queries), "judgments": len(qrels)}
+        lines.append(f"ask {len(queries)} queries with {len(qrels)} judgments")
     experiments = (
         len(evaluation.directions)
         * len(evaluation.encoders)
@@ -29,10 +34,6 @@ def plan(evaluation: Evaluation, out: str) -> dict[str, Any]:
     )
     content |= {"encoders": list(evaluation.encoders), "experiments": experiments, "shards_of_index": evaluation.shards}
     lines += [f"embed images and texts with {encoder}" for encoder in evaluation.encoders]
-    lines.append(
-        f"at {_VECTOR_BYTES} bytes per dimension and row: 100 million images of 512 dimensions are "
-        f"{100e6 * 512 * _VECTOR_BYTES / 1e9:.0f} GB"
-    )
     lines.append(
         f"{experiments} experiments over {evaluation.shards} index shards, each with "
         f"{len(evaluation.measures)} measures: {', '.join(evaluation.measures)}"

@@ -91,6 +91,11 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
         images[spec], *rest = _embed(progress, jobs, backend, reporter)
         if judged is None:
             judged = _store(progress, *judgments.from_captions(images[spec]))
+            if progress.artifacts[0]["dropped"]:
+                progress.warnings.append(
+                    f"{sum(progress.artifacts[0]['dropped'].values())} images were dropped, and with them their captions: "
+                    "the queries are the captions of the others"
+                )
             rest = _embed(progress, [_text_job(prepared, judged, spec, encoder)], backend, reporter)
         [texts[spec]] = rest
     if judged is None:
@@ -143,14 +148,20 @@ def _text_job(prepared: Prepared, judged: Judged, spec: str, encoder: EncoderRec
 def _embed(progress: Run, jobs: list[EmbedJob], backend: Backend, reporter: Reporter) -> list[Collection]:
     """Embed with one encoder, keep account, and fail where too many images could not be read."""
     settings = progress.evaluation.embed
+    started = time.perf_counter()
     with reporter.stage(f"embedding with {jobs[0].encoder_spec}", None) as advance:
         manifests = backend.embed(jobs, settings.workers, advance)
+    elapsed_s = time.perf_counter() - started
+    counts = [
+        f"{manifest['rows_in']} {job.modality}s in, {manifest['rows_out']} out, "
+        f"{sum(manifest['dropped'].values())} dropped"
+        for job, manifest in zip(jobs, manifests, strict=True)
+    ]
+    reporter.say(f"{jobs[0].encoder_spec}: {'; '.join(counts)}; {elapsed_s:.1f} s")
+    stage = f"embedding {' and '.join(job.modality for job in jobs)} with {jobs[0].encoder_spec}"
+    progress.seconds[stage] = round(elapsed_s, 3)
     for job, manifest in zip(jobs, manifests, strict=True):
         progress.artifacts.append(_account(job, manifest))
-        reporter.say(
-            f"{job.encoder_spec}: {manifest['rows_in']} {job.modality}s in, {manifest['rows_out']} out, "
-            f"{sum(manifest['dropped'].values())} dropped, {manifest['environment'].get('embed_s', 0.0):.1f} s"
-        )
         if job.modality == "image":
             _check_losses(job, manifest, settings.max_bad)
     return [open_collection(job.uri) for job in jobs]
@@ -189,9 +200,10 @@ def _store(progress: Run, queries: pa.Table, qrels: pa.Table) -> Judged:
 def _experiment(
     progress: Run, experiment: Experiment, prepared: Prepared, backend: Backend, reporter: Reporter
 ) -> None:
-    uri = progress.place("results")
+    uri, started = progress.place("results"), time.perf_counter()
     if not storage.exists(results.records_uri(uri, experiment.key)):
         measure_experiment(experiment, uri, prepared.source, prepared.shards, backend, reporter)
+    progress.seconds[f"searching {experiment.title}"] = round(time.perf_counter() - started, 3)
     records = results.read(results.records_uri(uri, experiment.key))
     progress.records += records
     progress.experiments.append(

@@ -5,6 +5,7 @@ transform and index) of cells (one per measure). The terminal table and the page
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -225,7 +226,12 @@ def _cell(record: Record | None, is_best: bool, is_wide: bool) -> Text:
 
 def _caption(grouped: Sequence[Block], records: Sequence[Record], hidden: Sequence[str]) -> list[str]:
     lines = [f"{direction_words(block.direction)}: {block.facts}." for block in grouped]
-    methods = dict.fromkeys(printable(record.method) for record in records if record.low is not None)
+    # How many clusters there are stands in the lines above, and differs by direction.
+    methods = dict.fromkeys(
+        re.sub(r" over \d+ clusters", " over clusters", printable(record.method))
+        for record in records
+        if record.low is not None
+    )
     lines += [f"Under each value: its interval ({method})." for method in methods]
     if "recall@10" in {record.measure for record in records}:
         lines.append("R@10 is recall@10, relevant found over all relevant; the R@10 of CLIP papers is hit@10.")

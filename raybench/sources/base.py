@@ -51,6 +51,7 @@ class Shard:
     modified_ns: int
     first: int = 0
     count: int | None = None
+    fingerprint: str = ""  # of whatever else decides the rows: files beside it, the files of a run one by one
 
 
 class Source(Protocol):

@@ -20,6 +20,7 @@ from raybench.sources.base import Shard
 from raybench.sources.captions import read_captions
 from raybench.sources.rows import LARGEST_IMAGE_BYTES, Row, tables
 from raybench.sources.steady import attempted
+from raybench.spec import content_key
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _FILES_PER_SHARD = 1_000
@@ -108,7 +109,8 @@ class Files:
         size_bytes = sum(entry.size_bytes or 0 for entry in entries) + sum(file.size_bytes for file in table)
         modified_ns = max([entry.modified_ns for entry in entries] + [file.modified_ns for file in table])
         name = f"{entries[0].name}+{len(entries)}"
-        return Shard(number, name, self.folder, size_bytes, modified_ns, first, len(entries))
+        each = content_key([[entry.name, entry.size_bytes, entry.modified_ns] for entry in entries])
+        return Shard(number, name, self.folder, size_bytes, modified_ns, first, len(entries), each)
 
     def _row(self, entry: Entry) -> Row:
         if entry.size_bytes is None:

@@ -39,9 +39,14 @@ class ShardTable:
             yield _lost(str(row["key"]), row, "duplicate_key", "the shard's table has this key in an earlier row")
 
 
+def table_of(tar_uri: str) -> str:
+    """Where the table beside a tar is, if there is one."""
+    return tar_uri.removesuffix(".tar") + ".parquet"
+
+
 def read_shard_table(tar_uri: str) -> ShardTable:
     """The table beside a tar; empty where there is none, or where it is of another kind (no key or status)."""
-    uri = tar_uri.removesuffix(".tar") + ".parquet"
+    uri = table_of(tar_uri)
     table = ShardTable()
     try:
         rows = attempted(lambda: storage.read_table(uri) if storage.exists(uri) else None)

@@ -8,6 +8,7 @@ Samples come in the order of the tar, then rows of the table that have no sample
 """
 
 import json
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,14 +16,16 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from raybench import storage
 from raybench.errors import DataError
 from raybench.sources.addresses import find
 from raybench.sources.base import Shard
-from raybench.sources.img2dataset import captions_of, facts_of, read_shard_table
+from raybench.sources.img2dataset import captions_of, facts_of, read_shard_table, table_of
 from raybench.sources.rows import LARGEST_IMAGE_BYTES, Row, as_json, lines_in, tables
 from raybench.sources.samples import Sample, samples
 from raybench.sources.steady import open_steady
 from raybench.sources.tar_reader import Member
+from raybench.spec import content_key
 
 _LARGEST_TEXT_BYTES = 16 * 1024 * 1024  # of one caption file or JSON
 
@@ -66,7 +69,19 @@ class Tars:
     def plan(self) -> list[Shard]:
         """One shard per tar, in the address's order."""
         found = find(self.recipe.address, ".tar")
-        return [Shard(n, file.name, file.uri, file.size_bytes, file.modified_ns) for n, file in enumerate(found)]
+        folders = {posixpath.dirname(file.uri) for file in found}
+        beside = {
+            storage.join(folder, file.name): content_key(file.size_bytes, file.modified_ns)
+            for folder in folders
+            for file in storage.list_files(folder, ".parquet")
+        }
+        return [
+            Shard(
+                number, file.name, file.uri, file.size_bytes, file.modified_ns,
+                fingerprint=beside.get(table_of(file.uri), ""),
+            )
+            for number, file in enumerate(found)
+        ]  # fmt: skip
 
     def read(self, shard: Shard) -> Iterator[pa.Table]:
         """The rows of one tar and of the table beside it."""
