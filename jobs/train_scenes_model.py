@@ -53,7 +53,7 @@ class Preset:
 
 PRESETS = {
     "scenes-clip": Preset(16, 96, steps=1500, polish=200),
-    "scenes-clip-small": Preset(8, 64, steps=600, polish=100),
+    "scenes-clip-small": Preset(8, 64, steps=1600, polish=200),
 }
 
 

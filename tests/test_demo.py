@@ -41,11 +41,11 @@ def _value(demo: dict[str, Any], measure: str, model: str, direction: str = "tex
 
 
 def test_the_models_are_good_and_not_perfect(local):
-    """hit@1 over the full collection is between 0.3 and 0.9, clearly better for the better model, and far from chance."""
+    """hit@1 over the full collection is between 0.3 and 0.9 for both models, and clearly better for the better one."""
     good, weak = (_value(local, "hit@1", model) for model in ("clip", "clip-small"))
 
-    assert 0.3 <= good["value"] <= 0.9
-    assert weak["value"] > 0.05
+    assert weak["value"] >= 0.3
+    assert good["value"] <= 0.9
     assert weak["high"] < good["low"]
     assert _value(local, "hit@10", "clip")["value"] < 1
 
