@@ -47,6 +47,8 @@ def head() -> Iterator[dict[str, str]]:
         f"{scripts}/ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--disable-usage-stats", f"--temp-dir={folder}",
         "--object-store-memory=200000000", f"--ray-client-server-port={_free_port()}",
+        # The agent that starts jobs: its usual port belongs to any Ray that already runs here, and without it no job starts.
+        "--dashboard-agent-listen-port=0",
     ]  # fmt: skip
     log = Path(folder) / "start.log"
     with log.open("wb") as output:
