@@ -1,8 +1,8 @@
-"""The true neighbours by inner product in float64, found at the speed of a float32 matrix product.
+"""The true neighbours by inner product in float64, and the rank of any row, at the speed of a float32 matrix product.
 
-A block of rows is scored in float32, where each score is within a known bound of the float64 score. A row is passed
-over only if its cheap score plus the bound is under a proven lower bound of the query's k-th best; every other row is
-scored again in float64. So the ids and scores are those of a full float64 scan, whatever the block size or BLAS.
+Neighbours come from the certified search (`raybench.search.certified`). Ranks are counted: a block of rows is scored in
+float32, where each score is within a known bound of the float64 score; what is surely higher is counted at once, and
+near calls are settled in float64. So both are those of a full float64 scan, whatever the block size or BLAS.
 
 The bound is gamma_(D+2) |x| |y| with gamma_n = n u / (1 - n u), u = 2^-24 (Higham, Accuracy and Stability of
 Numerical Algorithms, section 3.1), which holds for every order of summation, with and without fused operations.
@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.errors import DataError
 from raybench.metrics.counts import Counts, Pairs
-from raybench.search.topk import best
+from raybench.search.certified import Questions, Scanner, search_part
 
 _RESCORE_ROWS = 8_192  # candidates scored together in float64, so that memory stays flat
 _QUERY_ROWS = 1_024  # queries of one matrix product: 1,024 x 16,384 float32 scores stay within 64 MiB
@@ -30,7 +31,7 @@ _UNDERFLOW = 2.0**-125  # per product, if the processor flushes denormal numbers
 class Exact:
     """The exact neighbours; nothing to build and nothing to tune."""
 
-    block_rows: int = 16_384
+    block_rows: int = 8_192
 
     def build(self, vectors: Vectors) -> "ExactIndex":
         """An index over the rows as they are; float16 stays float16 in memory."""
@@ -54,24 +55,12 @@ class ExactIndex:
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:  # noqa: ARG002 (exact)
         """The float64 top k, ties by row number."""
         _check(queries_QD, self.vectors)
-        if k < 1:
-            raise DataError(f"k={k} asks for nothing; use at least 1")
-        ids_QK = np.full((len(queries_QD), k), -1, np.int64)
-        scores_QK = np.full((len(queries_QD), k), -np.inf)
-        for first, rows_BD, norm in self._blocks():
-            for start in range(0, len(queries_QD), _QUERY_ROWS):
-                part = slice(start, start + _QUERY_ROWS)
-                block = _Block(queries_QD[part], rows_BD, norm)
-                query_C, row_C = block.candidates(scores_QK[part, -1], k)
-                score_C = score_pairs(queries_QD[part], query_C, self._rows(first + row_C))
-                found = _by_query(query_C, self.vectors.first_row + first + row_C, score_C, len(ids_QK[part]))
-                merged = best(
-                    np.concatenate([ids_QK[part], found.ids_QK], axis=1),
-                    np.concatenate([scores_QK[part], found.scores_QK], axis=1),
-                    k,
-                )
-                ids_QK[part], scores_QK[part] = merged.ids_QK, merged.scores_QK
-        return Neighbors(ids_QK, scores_QK)
+        scanner = Scanner(threads=torch.get_num_threads(), block_rows=self.block_rows)
+        floor_Q = np.full(len(queries_QD), -np.inf)
+        found, _ = search_part(
+            Questions.of(queries_QD, "ip"), self.vectors.matrix_ND, self.vectors.first_row, k, floor_Q, scanner
+        )
+        return found.neighbors(k)
 
     def score(self, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
         """The float64 scores of pairs whose rows are here; NaN for the others."""
@@ -136,18 +125,6 @@ class _Block:
         # Norms are themselves rounded, by far less than one part in a thousand.
         self.bound_Q = gamma * _norms(queries_QD) * norm * 1.001 + terms * _UNDERFLOW
 
-    def candidates(self, kth_Q: npt.NDArray[np.float64], k: int) -> tuple[Rows, Rows]:
-        """Pairs (query, row) that may be among the best k, given the k-th best float64 scores so far."""
-        scores_QB, num_rows = self.scores_QB, self.scores_QB.shape[1]
-        if k <= num_rows and np.isneginf(kth_Q).any():
-            # k rows of this block have at least this cheap score, so the k-th best is at least that less the bound.
-            kth32_Q = np.partition(scores_QB, num_rows - k, axis=1)[:, num_rows - k]
-            kth_Q = np.fmax(kth_Q, kth32_Q - self.bound_Q)
-        # Rounded down to float32; "not below" also keeps a cheap score that overflowed to NaN.
-        floor_Q = np.nextafter((kth_Q - self.bound_Q).astype(np.float32), np.float32(-np.inf))
-        kept = np.flatnonzero(~(scores_QB < floor_Q[:, None]))
-        return kept // num_rows, kept % num_rows
-
     def against(self, query_S: Rows, score_S: npt.NDArray[np.float64]) -> tuple[Rows, Rows, Rows]:
         """For pairs S: how many rows surely score higher, and which (pair, row) are too near to tell."""
         scores_SB = self.scores_QB[query_S]
@@ -167,18 +144,6 @@ def score_pairs(queries_QD: FloatMatrix, query_C: Rows, rows: _Gather) -> npt.ND
         # numpy sums the last axis of a contiguous product pairwise, in an order that depends on D alone.
         score_C[part] = (queries_CD * rows.take(part)).sum(axis=1)
     return score_C
-
-
-def _by_query(query_C: Rows, row_C: Rows, score_C: npt.NDArray[np.float64], num_queries: int) -> Neighbors:
-    """Candidates, sorted by query, as one padded line per query (in no order of score)."""
-    counts_Q = np.bincount(query_C, minlength=num_queries)
-    width = int(counts_Q.max(initial=0))
-    slot_C = np.arange(len(query_C)) - np.repeat(np.cumsum(counts_Q) - counts_Q, counts_Q)
-    ids_QM = np.full((num_queries, width), -1, np.int64)
-    scores_QM = np.full((num_queries, width), -np.inf)
-    ids_QM[query_C, slot_C] = row_C
-    scores_QM[query_C, slot_C] = score_C
-    return Neighbors(ids_QM, scores_QM)
 
 
 def _norms(matrix: FloatMatrix) -> npt.NDArray[np.float64]:
