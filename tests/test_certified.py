@@ -1,5 +1,7 @@
 """The certified search gives the float64 answer, whatever the data, the precision of the scan, its blocks and threads."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -187,7 +189,7 @@ def test_parts_in_any_order_give_one_answer(cuts, k, shuffler):
     """Parts of any size, searched in any order with the floors so far, add up to the answer for the whole."""
     queries, rows = collection("ip", "float16", 12, 1_000, 16)
     edges = sorted({0, *cuts, 1_000})
-    parts = list(zip(edges, edges[1:], strict=False))
+    parts = list(itertools.pairwise(edges))
     shuffler.shuffle(parts)
     running, questions = Running(len(queries), k), Questions.of(queries, "ip")
     for start, stop in parts:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "raybench"
 LAYERS = [
     {"errors", "spec", "registry", "arrays", "storage", "environment", "preflight", "__init__"},
     {"sources", "encoders", "metrics", "transforms"},
-    {"search", "results", "collection"},
+    {"formats", "fetch", "sisap", "search", "results", "collection"},
     {"indexes", "embedding"},
     {"experiments"},
     {"distributed"},
