@@ -52,6 +52,16 @@ def memory_bytes() -> int:
         return 0
 
 
+def let_blas_choose() -> str | None:
+    """Drop OPENBLAS_CORETYPE, which makes numpy run the kernel of an older processor; returns what it was, or None.
+
+    For work whose results cannot depend on the kernel. Does nothing once numpy is loaded, when it is too late.
+    """
+    if "numpy" in sys.modules:
+        return None
+    return os.environ.pop("OPENBLAS_CORETYPE", None)
+
+
 def blas_kernel() -> str:
     """The BLAS library of numpy and the kernel that it chose for this processor, as far as it can be asked."""
     import numpy as np

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import posixpath
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -172,6 +173,13 @@ def write_bytes(uri: str, data: bytes | memoryview) -> str:
         else:
             _replace_file(Path(path), data)
     return digest(data)
+
+
+def upload(path: str, uri: str) -> None:
+    """Copy a local file to a place in an object store, in pieces; it appears there when it is complete."""
+    filesystem, key = locate(uri)
+    with _storage_errors("write", uri), Path(path).open("rb") as source, filesystem.open_output_stream(key) as stream:
+        shutil.copyfileobj(source, stream, 16 * 1024**2)
 
 
 def digest(data: bytes | memoryview) -> str:

@@ -16,7 +16,9 @@ VERBS = {
     "demo": "Evaluate the embedded models on the embedded data set, offline; ends with the path of a report.",
     "run": "Run an evaluation file end to end; a rerun does only what is missing.",
     "embed": "Turn the images of an evaluation file into vectors, and stop there.",
+    "gold": "Find the exact nearest neighbours in float64, and prove them.",
     "fetch": "Fetch published files, verified and resumed: vectors, queries and gold standards of SISAP.",
+    "convert": "Copy vectors or neighbours into another format.",
     "report": "Write the HTML report of a folder of results.",
     "doctor": "Say what this machine and cluster have, what is missing, and what to do.",
 }

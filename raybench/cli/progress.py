@@ -21,11 +21,13 @@ from raybench.embedding.local import Progress
 
 
 class _Rate(ProgressColumn):
-    """Units per second so far."""
+    """Units per second so far, and the rate of computing where a unit is so many operations."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
+        flop = task.fields.get("flop", 0.0)
+        computing = f" {speed * flop / 1e9:,.0f} GFLOP/s" if speed and flop else ""
+        return Text(f"{speed:,.0f}/s{computing}" if speed else "", style="progress.data.speed")
 
 
 class TerminalReporter:
@@ -42,7 +44,7 @@ class TerminalReporter:
             sys.stderr.write(text + "\n")
 
     @contextmanager
-    def stage(self, name: str, total: int | None) -> Iterator[Progress]:
+    def stage(self, name: str, total: int | None, flop: float = 0.0) -> Iterator[Progress]:
         """A bar for the time of a block; where the total is None it is estimated from the share that is done."""
         if not self._console.is_terminal:
             yield lambda _rows, _share: None
@@ -52,7 +54,7 @@ class TerminalReporter:
             MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
         )  # fmt: skip
         with Bars(*columns, console=self._console, transient=True) as progress:
-            task = progress.add_task(name, total=total)
+            task = progress.add_task(name, total=total, flop=flop)
 
             def advance(rows: int, share: float) -> None:
                 progress.advance(task, rows)

@@ -19,6 +19,7 @@ from raybench.errors import DataError
 from raybench.experiments import judgments, shown
 from raybench.experiments.backend import Backend
 from raybench.experiments.evaluation import Evaluation
+from raybench.experiments.fitting import fitted_transform
 from raybench.experiments.judgments import Judged
 from raybench.experiments.reporting import Reporter
 from raybench.indexes import INDEXES
@@ -29,7 +30,7 @@ from raybench.results import Record
 from raybench.search.topk import best
 from raybench.sources.base import Shard, Source
 from raybench.spec import Spec, content_key
-from raybench.transforms import TRANSFORMS
+from raybench.transforms import Float16
 
 FORMAT = 1  # raise it when the same inputs give other numbers
 
@@ -116,7 +117,8 @@ def _search(
     # Ranking measures are counted over all rows; only what is shown, stored or compared with gold needs lists.
     wanted = [measure.k or 0 for measure in measures if measure.needs == "gold" or (measure.k or 0) <= _LISTED]
     depth = min(max([shown.SHOWN, *wanted]), len(experiment.corpus))
-    transform, recipe = TRANSFORMS.make(experiment.transform), INDEXES.make(experiment.index)
+    transform = fitted_transform(experiment.transform, experiment.corpus, evaluation.seed)
+    recipe = INDEXES.make(experiment.index)
     pairs = Pairs.of(qrels)
     transformed_QD = transform.apply(Vectors(queries_QD)).matrix_ND
     with ExitStack() as stack:
@@ -154,13 +156,12 @@ def _against_gold(
     """The exact neighbours by the vectors as they are stored, and the found rows with their scores by those vectors."""
     if experiment.is_gold:
         return found, found
-    stored = TRANSFORMS.make("float16()")
     is_row_QK = found.ids_QK >= 0
     query_P, _ = np.nonzero(is_row_QK)
     row_P = found.ids_QK[is_row_QK]
     asked = Pairs(query_P.astype(np.int64), row_P, np.ones_like(row_P), len(found))
     scores_QK = found.scores_QK.copy()
-    with backend.index(experiment.corpus, stored, INDEXES.make("exact()"), experiment.evaluation.shards) as index:
+    with backend.index(experiment.corpus, Float16(), INDEXES.make("exact()"), experiment.evaluation.shards) as index:
         gold = index.search(queries_QD, found.k)
         scores_QK[is_row_QK] = index.score(queries_QD, asked)
     return gold, best(found.ids_QK, scores_QK, found.k)

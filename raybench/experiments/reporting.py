@@ -14,10 +14,10 @@ class Reporter(Protocol):
         """One line that stays."""
         ...
 
-    def stage(self, name: str, total: int | None) -> AbstractContextManager[Progress]:
+    def stage(self, name: str, total: int | None, flop: float = 0.0) -> AbstractContextManager[Progress]:
         """Progress of a long stage; call the value with the units just done and the share of all work done so far.
 
-        Where the total is None, it is estimated from the share.
+        Where the total is None, it is estimated from the share. `flop` per unit shows the rate of computing as well.
         """
         ...
 
@@ -29,6 +29,6 @@ class Silent:
         """Nothing."""
 
     @contextmanager
-    def stage(self, name: str, total: int | None) -> Iterator[Progress]:  # noqa: ARG002 (nothing is shown)
+    def stage(self, name: str, total: int | None, flop: float = 0.0) -> Iterator[Progress]:  # noqa: ARG002 (nothing is shown)
         """Nothing."""
         yield lambda _rows, _share: None

@@ -1,0 +1,40 @@
+"""Transforms of an evaluation's grid, fitted on the corpus that they will be applied to."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from raybench.collection import Collection
+from raybench.transforms import TRANSFORMS, Transform
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRows:
+    """A collection as rows that a transform can be fitted on."""
+
+    collection: Collection
+    dim: int
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, collection: Collection) -> "CollectionRows":
+        """Reads one row, for its dimensions and dtype."""
+        row = collection.load(0, 1)
+        return cls(collection, row.dim, row.matrix_ND.dtype)
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.collection)
+
+    def read_into(self, start: int, out_BD: npt.NDArray[Any]) -> None:
+        """Fill a buffer with the rows from `start`."""
+        out_BD[:] = self.collection.load(start, start + len(out_BD)).matrix_ND
+
+
+def fitted_transform(spec: str, corpus: Collection, seed: int) -> Transform:
+    """The transform of a spec; what must be fitted is fitted on the corpus, the same for the same bytes and seed."""
+    recipe = TRANSFORMS.make(spec)
+    return recipe.fit(CollectionRows.of(corpus) if recipe.needs_fit else None, seed)

@@ -1,0 +1,67 @@
+"""What every writer checks before it writes, and how rows flow to it: run by run, never a whole file in memory."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from raybench.errors import DataError
+from raybench.formats.base import Matrix, StoredNeighbors, VectorFile, read_rows
+
+RUN_ROWS = 65_536
+_LARGEST_ID = 2**31 - 1
+
+
+def runs(file: VectorFile, dtype: np.dtype[Any]) -> Iterator[Matrix]:
+    """All rows, a run at a time, in a dtype. DataError for rows that are not finite, or do not fit the dtype."""
+    for start in range(0, file.rows, RUN_ROWS):
+        rows_BD = read_rows(file, start, min(start + RUN_ROWS, file.rows))
+        if rows_BD.dtype.kind == "f" and not np.isfinite(rows_BD).all():
+            row = start + int(np.argmin(np.isfinite(rows_BD).all(axis=1)))
+            raise DataError(f"row {row} has NaN or infinite values; drop it before converting")
+        yield rows_BD if rows_BD.dtype == dtype else _cast(rows_BD, dtype, start)
+
+
+def _cast(rows_BD: Matrix, dtype: np.dtype[Any], start: int) -> Matrix:
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = rows_BD.astype(dtype)
+    wrong = ~np.isfinite(cast) if dtype.kind == "f" else cast != rows_BD
+    if wrong.any():
+        row = start + int(np.argmax(wrong.any(axis=1)))
+        raise DataError(f"row {row} does not fit into {dtype}; choose a wider --dtype")
+    return cast
+
+
+def check_plain(file: VectorFile, what: str) -> None:
+    """DataError where a format that numbers rows from 0 would lose the file's own ids."""
+    for start in range(0, file.rows, RUN_ROWS):
+        stop = min(start + RUN_ROWS, file.rows)
+        ids = file.ids(start, stop)
+        if ids is None:
+            return
+        if (ids != np.arange(start, stop)).any():
+            row = start + int(np.argmax(ids != np.arange(start, stop)))
+            raise DataError(f"{what} cannot hold ids, and row {row} has id {ids[row - start]}; write Parquet instead")
+
+
+def check_dtype(dtype: np.dtype[Any], allowed: tuple[str, ...], what: str) -> None:
+    """DataError where a format has no place for a dtype."""
+    if dtype.name not in allowed:
+        raise DataError(f"{what} cannot hold {dtype}; it holds {', '.join(allowed)}: give one of these as --dtype")
+
+
+def int32_ids(stored: StoredNeighbors, what: str, first: int = 0) -> Matrix:
+    """Ids as int32, counted from `first`. DataError where they do not fit, or where lists are padded."""
+    if stored.ids_QK.max(initial=0) + first > _LARGEST_ID:
+        raise DataError(f"{what} holds ids as int32, and there is id {int(stored.ids_QK.max())}; use another format")
+    if (stored.ids_QK < 0).any():
+        query = int(np.argmax((stored.ids_QK < 0).any(axis=1)))
+        raise DataError(f"{what} has no padding, and query {query} has fewer neighbours than others; use a smaller k")
+    return (stored.ids_QK + first).astype(np.int32)
+
+
+def distances(stored: StoredNeighbors, what: str) -> Matrix:
+    """What to store, float32: similarities where the source had them, distances otherwise. DataError without scores."""
+    if stored.scores_QK is None:
+        raise DataError(f"{what} needs distances, and the source holds none; search for them with raybench gold")
+    return (stored.scores_QK if stored.meaning == "similarity" else -stored.scores_QK).astype(np.float32)

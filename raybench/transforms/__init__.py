@@ -1,0 +1,17 @@
+"""Transforms turn vectors into cheaper vectors of the same meaning; corpus and queries always get the same one."""
+
+from raybench.registry import Registry
+from raybench.transforms.base import Rows, Transform, TransformRecipe
+from raybench.transforms.plain import Float16, Truncate
+
+TRANSFORMS: Registry[TransformRecipe] = Registry(
+    "transform",
+    {
+        "float16": "raybench.transforms.plain:Float16",
+        "truncate": "raybench.transforms.plain:Truncate",
+        "pca": "raybench.transforms.pca:PcaRecipe",
+        "sketch": "raybench.transforms.sketch:SketchRecipe",
+    },
+)
+
+__all__ = ["TRANSFORMS", "Float16", "Rows", "Transform", "TransformRecipe", "Truncate"]
