@@ -23,12 +23,8 @@ class Groups:
 
     first_U: Rows  # the first row of every group, single rows included, ascending
     start_U: Rows  # where its members begin in member_N
+    length_U: Rows  # how many there are
     member_N: Rows  # all rows, group by group, ascending within one
-
-    def members(self, place: int) -> Rows:
-        """All rows that are equal to the row at a place of `first_U`."""
-        stop = self.start_U[place + 1] if place + 1 < len(self.start_U) else len(self.member_N)
-        return self.member_N[self.start_U[place] : stop]
 
 
 def group(rows_ND: Matrix) -> Groups | None:
@@ -53,7 +49,7 @@ def group(rows_ND: Matrix) -> Groups | None:
     begin_U = np.cumsum(lengths) - lengths
     within = np.arange(len(hash_N)) - np.repeat(begin_U, lengths)
     member_N = order_N[np.repeat(starts[by_row], lengths) + within]
-    return Groups(order_N[starts[by_row]], begin_U, member_N)
+    return Groups(order_N[starts[by_row]], begin_U, lengths, member_N)
 
 
 def _words(rows_ND: Matrix) -> Matrix | None:

@@ -22,7 +22,7 @@ from threadpoolctl import ThreadpoolController
 from raybench.arrays import Rows
 from raybench.errors import DataError, WorkError
 from raybench.search.certified.duplicates import Groups, group
-from raybench.search.certified.found import Found, order
+from raybench.search.certified.found import Found, order, slots
 from raybench.search.certified.metric import Float64, Matrix, Questions, granularity, longest, score_rows
 from raybench.search.certified.reservoir import Reservoir
 from raybench.search.certified.scan import Block, CpuScan, Scan, Tile
@@ -191,14 +191,14 @@ class _Search:
         known_T = np.isfinite(floor_T)
         least_T = floor_T.copy()
         least_T[known_T] = questions.value_bounds(floor_T[known_T], questions.norms_Q[known_T])[0]
-        self._reservoir = Reservoir(least_T, k, self._settle)
+        self._reservoir = Reservoir(least_T, k)
 
     def scan(self, number: int, start: int, block: Block) -> None:
         """Take the candidates of a block in."""
         found = self._tile.scan(block, self._reservoir.floor_T, self._k)
         self.tally.kept += len(found.query_C)
         self._audit(start, block)
-        self._reservoir.add(found, start)
+        self._reservoir.add(found, start, self._settle)
         if number & (number + 1) == 0:  # after blocks 1, 2, 4, 8, ...: thresholds rise fast at first
             self._reservoir.thin()
 
@@ -249,18 +249,13 @@ class _Search:
 
 def _opened(groups: Groups, place_U: Rows, score_U: Float64, k: int) -> tuple[Rows, Float64]:
     """The best k rows, given the best k of those that stand for groups."""
-    rows: list[Rows] = []
-    total, last = 0, np.inf
-    for place, score in zip(place_U.tolist(), score_U.tolist(), strict=True):
-        # Copies of equally good rows mix by row number, so all groups of the last score are needed.
-        if total >= k and score < last:
-            break
-        members = groups.members(place)[:k]
-        rows.append(members)
-        total, last = total + len(members), score
-    if not rows:
-        return place_U, score_U
-    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    row_C, score_C = np.concatenate(rows), np.repeat(score_U[: len(rows)], lengths)
+    length_U = np.minimum(groups.length_U[place_U], k)
+    enough = int(np.searchsorted(np.cumsum(length_U), k))
+    if enough < len(score_U):
+        # Copies of equally good rows mix by row number, so all groups of the last score are opened.
+        length_U = length_U[score_U >= score_U[enough]]
+    place_U, score_U = place_U[: len(length_U)], score_U[: len(length_U)]
+    row_C = groups.member_N[np.repeat(groups.start_U[place_U], length_U) + slots(length_U)]
+    score_C = np.repeat(score_U, length_U)
     best = order(row_C, score_C, k)
     return row_C[best], score_C[best]

@@ -24,10 +24,9 @@ Settle = Callable[[int, Rows], tuple[Rows, Float64, Float64]]
 class Reservoir:
     """Places for so many candidates of each query; values, not scores."""
 
-    def __init__(self, floor_T: Float64, k: int, settle: Settle) -> None:
+    def __init__(self, floor_T: Float64, k: int) -> None:
         self._k = k
         self._room = 2 * k + 512
-        self._settle = settle
         self.floor_T = floor_T.copy()
         self.settled = 0  # candidates that had to be settled before the end
         self._count_T = np.zeros(len(floor_T), np.int64)
@@ -35,15 +34,15 @@ class Reservoir:
         self._upper_TS = np.full((len(floor_T), self._room), -np.inf, np.float32)
         self._row_TS = np.zeros((len(floor_T), self._room), np.int32)
 
-    def add(self, found: Candidates, first_row: int) -> None:
-        """Take candidates in; `first_row` is added to their rows."""
+    def add(self, found: Candidates, first_row: int, settle: Settle) -> None:
+        """Take candidates in; `first_row` is added to their rows, and `settle` is called where there are too many."""
         arriving_T = np.bincount(found.query_C, minlength=len(self._count_T))
         full_T = np.flatnonzero(self._count_T + arriving_T > self._room)
         if len(full_T):
             self.thin(full_T)
             crowded_T = np.flatnonzero(self._count_T + arriving_T > self._room)
             if len(crowded_T):
-                found = self._settle_crowded(found, first_row, crowded_T)
+                found = self._settle_crowded(found, first_row, crowded_T, settle)
                 arriving_T = np.bincount(found.query_C, minlength=len(self._count_T))
         place_C = self._count_T[found.query_C] + slots(arriving_T)
         flat_C = found.query_C * self._room + place_C
@@ -78,13 +77,13 @@ class Reservoir:
         """The candidates of a query."""
         return self._row_TS[query, : self._count_T[query]].astype(np.int64)
 
-    def _settle_crowded(self, found: Candidates, first_row: int, crowded_T: Rows) -> Candidates:
+    def _settle_crowded(self, found: Candidates, first_row: int, crowded_T: Rows, settle: Settle) -> Candidates:
         """Settle queries that have too many candidates, old and new; the rest of the new ones is returned."""
         edges = np.searchsorted(found.query_C, [crowded_T, crowded_T + 1])
         stays_C = np.ones(len(found.query_C), np.bool_)
         for query, start, stop in zip(crowded_T, *edges, strict=True):
             stays_C[start:stop] = False
-            rows, least, greatest = self._settle(
+            rows, least, greatest = settle(
                 int(query), np.concatenate([self.rows(query), found.row_C[start:stop] + first_row])
             )
             self.settled += int(self._count_T[query]) + int(stop - start)
