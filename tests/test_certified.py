@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -14,7 +15,7 @@ from raybench.search.certified import scan as scans
 from raybench.search.certified.calibrate import calibrate
 from raybench.search.certified.duplicates import group
 from raybench.search.certified.running import Running
-from raybench.search.certified.scan import CPU_SCANS
+from raybench.search.certified.scan import CPU_SCANS, GPU_SCAN, SCANS
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8")
 
@@ -47,6 +48,13 @@ def search(queries, rows, metric, k, scanner, floor=None):
 
 
 def check(queries, rows, metric, k, scanner):
+    """Compare with the truth; where a scan refuses lengths that its precision cannot hold, it must say so."""
+    terms = scanner.scan(metric, queries.shape[1]).terms
+    lengths = [np.linalg.norm(side.astype(np.float64), axis=1).max(initial=0) for side in (queries, rows)]
+    if metric != "hamming" and max(lengths) > terms.longest:
+        with pytest.raises(DataError, match="longer than 2"):
+            search(queries, rows, metric, k, scanner)
+        return None
     found, tally = search(queries, rows, metric, k, scanner)
     ids, scores = truth(queries, rows, metric, k)
     neighbors = found.neighbors(k)
@@ -73,7 +81,7 @@ def collection(metric, dtype, num_queries, num_rows, dim, seed=0):
     return queries, rows
 
 
-@pytest.mark.parametrize("scan", CPU_SCANS)
+@pytest.mark.parametrize("scan", SCANS)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_ids_and_scores_are_those_of_float64(scan, metric, dtype):
@@ -85,7 +93,7 @@ def test_ids_and_scores_are_those_of_float64(scan, metric, dtype):
         check(queries, rows, metric, k, Scanner(scan, threads, block_rows))
 
 
-@pytest.mark.parametrize("scan", CPU_SCANS)
+@pytest.mark.parametrize("scan", SCANS)
 def test_scores_closer_than_any_cheap_precision(scan):
     """One large coordinate and many tiny ones: all scores lie within 1e-6, where float32 finds a tenth of the answer."""
     random = np.random.default_rng(3)
@@ -100,7 +108,7 @@ def test_scores_closer_than_any_cheap_precision(scan):
     assert tally.settled + tally.rescored > 20 * 1_000
 
 
-@pytest.mark.parametrize("scan", CPU_SCANS)
+@pytest.mark.parametrize("scan", SCANS)
 @pytest.mark.parametrize("num_queries", [30, 300])
 def test_hundreds_of_copies_and_ties_at_rank_k(scan, num_queries):
     """Copies tie exactly; the smaller rows win, with and without grouping (which starts at a number of queries)."""
@@ -113,7 +121,7 @@ def test_hundreds_of_copies_and_ties_at_rank_k(scan, num_queries):
         check(queries, rows, "cosine", k, Scanner(scan, 1, 600))
 
 
-@pytest.mark.parametrize("scan", CPU_SCANS)
+@pytest.mark.parametrize("scan", SCANS)
 def test_all_rows_equal(scan):
     """One tie of everything: rows 0 to k - 1, though every row is a candidate."""
     rows = np.full((3_000, 16), 0.25, np.float16)
@@ -121,7 +129,7 @@ def test_all_rows_equal(scan):
         check(rows[:3], rows, metric, 7, Scanner(scan, 1, 128))
 
 
-@pytest.mark.parametrize("scan", CPU_SCANS)
+@pytest.mark.parametrize("scan", SCANS)
 def test_denormal_zero_and_negative_zero(scan):
     """Subnormal float16 numbers, zero rows and negative zeros score as float64 says, and -0 is 0."""
     random = np.random.default_rng(5)
@@ -142,7 +150,7 @@ def test_very_short_and_very_long_rows():
     queries = random.standard_normal((6, 20)).astype(np.float32)
     for metric in ("ip", "l2", "cosine"):
         rows = random.standard_normal((800, 20)) * np.minimum(lengths, 1e7 if metric == "l2" else 1e15)
-        for scan in CPU_SCANS:
+        for scan in SCANS:
             check(queries, rows.astype(np.float32), metric, 25, Scanner(scan, 1, 200))
 
 
@@ -174,7 +182,7 @@ matrices = st.tuples(st.integers(1, 12), st.integers(1, 60), st.integers(1, 9)).
     matrices,
     st.sampled_from(["ip", "cosine", "l2"]),
     st.integers(1, 70),
-    st.sampled_from(CPU_SCANS),
+    st.sampled_from(SCANS),
     st.integers(1, 70),
 )
 def test_any_small_collection(pair, metric, k, scan, block_rows):
@@ -226,7 +234,6 @@ def test_exact_sums_are_known():
 
 def test_a_scan_of_lower_precision_than_it_says_is_caught(monkeypatch):
     """A float32 product that really is bfloat16 (as a TF32 mode would be) fails the audit instead of passing."""
-    import torch
 
     def sloppy(self, block):
         exact = self._columns_TE.to(torch.bfloat16).float() @ block.columns_BE.to(torch.bfloat16).float().T
@@ -237,6 +244,15 @@ def test_a_scan_of_lower_precision_than_it_says_is_caught(monkeypatch):
     rows = random.standard_normal((2_000, 64)).astype(np.float16)
     with pytest.raises(WorkError, match="lower precision"):
         search(rows[:50], rows, "ip", 10, Scanner(block_rows=200))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: its sums and modes are what is tested")
+@pytest.mark.parametrize("metric", METRICS)
+def test_tensor_cores_keep_their_bound(metric):
+    """On a real GPU, float16 products with float32 sums stay within the bound, and the answer is the float64 one."""
+    dtype = "uint8" if metric == "hamming" else "float16"
+    queries, rows = collection(metric, dtype, 100, 20_000, 512)
+    check(queries, rows, metric, 50, Scanner(GPU_SCAN, 1, 4_096))
 
 
 def test_groups_of_equal_rows():

@@ -44,10 +44,10 @@ def command(
     from raybench.cli.progress import TerminalReporter
     from raybench.experiments import gold
     from raybench.preflight import check_writable
-    from raybench.search.certified.scan import CPU_SCANS
+    from raybench.search.certified.scan import SCANS
 
-    if precision not in ("auto", *CPU_SCANS):
-        raise click.UsageError(f"--precision {precision!r} is not known; use auto or one of {', '.join(CPU_SCANS)}")
+    if precision not in ("auto", *SCANS):
+        raise click.UsageError(f"--precision {precision!r} is not known; use auto or one of {', '.join(SCANS)}")
     if workers is not None and (workers < 1 or local):
         raise click.UsageError(f"--workers {workers} does not fit; give 1 or more, and not with --local")
     request = gold.GoldRequest(corpus, queries, k, metric, _bytes(memory), precision)

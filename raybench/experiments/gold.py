@@ -27,10 +27,10 @@ from raybench.formats import open_vectors
 from raybench.formats.base import VectorFile, read_rows, width
 from raybench.search import gold as parts
 from raybench.search.certified import METRICS, Questions
-from raybench.search.certified.bound import Terms
 from raybench.search.certified.metric import Float64, Matrix
 from raybench.search.certified.part import Tally
 from raybench.search.certified.running import Running
+from raybench.search.certified.scan import MatrixScan
 from raybench.search.gold import CHUNK_ROWS, PartFacts, Range, Search
 from raybench.spec import content_key
 
@@ -53,10 +53,11 @@ class GoldRequest:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How many processes search, with how many threads each."""
+    """How many processes search on CPUs, with how many threads each, and how many on a GPU each."""
 
     count: int
     threads: int
+    gpus: int = 0
 
 
 class GoldBackend(Protocol):
@@ -262,9 +263,7 @@ def _manifest(
 
 def _certificate(plan: GoldPlan, tally: Tally, facts: Sequence[PartFacts]) -> dict[str, Any]:
     searched_s = sum(one.seconds for one in facts)
-    slopes = {
-        name: Terms(plan.request.metric, plan.dim, "bfloat16" in name).slope for name in sorted(tally.by_precision)
-    }
+    slopes = {name: MatrixScan(plan.request.metric, plan.dim, name).terms.slope for name in sorted(tally.by_precision)}
     return {
         "claim": "ids and scores are those of a float64 scan of every row; order: higher score, then smaller row",
         "scan": tally.by_precision,

@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 import xxhash
 
 from raybench import storage
@@ -26,10 +27,13 @@ from raybench.errors import DataError, StorageError
 from raybench.formats import open_vectors
 from raybench.formats.base import VectorFile, width
 from raybench.search.certified import Found, Questions, Scanner, search_part
+from raybench.search.certified.bound import Terms
 from raybench.search.certified.calibrate import Calibration, calibrate
-from raybench.search.certified.metric import Float64, Matrix
+from raybench.search.certified.metric import Float64, Matrix, longest
+from raybench.search.certified.scan import GPU_SCAN
 
 FORMAT = 1  # raise it when the same inputs give another file
+_GPU_BLOCK_ROWS = 32_768  # a GPU wants larger products
 _INFINITY = 0x7C00  # the bits of float16's
 CHUNK_ROWS = 65_536  # parts begin at multiples of this, and checksums of the corpus are of chunks
 
@@ -61,7 +65,7 @@ class Search:
     metric: str
     k: int
     parts_uri: str
-    precision: str  # "auto" or one of CPU_SCANS
+    precision: str  # "auto" or one of SCANS
     threads: int
     total_rows: int
 
@@ -97,7 +101,10 @@ class Worker:
         started = time.perf_counter()
         rows, chunks = self._rows(part, following)
         waited_s = time.perf_counter() - started
-        scanner = Scanner(self._precision(rows), self._search.threads)
+        precision = self._precision(rows)
+        scanner = Scanner(precision, self._search.threads)
+        if precision == GPU_SCAN:
+            scanner = replace(scanner, block_rows=_GPU_BLOCK_ROWS)
         found, tally = search_part(self._questions, rows, part.start, self._search.k, floor_Q, scanner)
         calibration = None if self._calibration is None else self._calibration.facts()
         facts = PartFacts(
@@ -127,6 +134,10 @@ class Worker:
     def _precision(self, rows: Matrix) -> str:
         if self._search.precision != "auto":
             return self._search.precision
+        if torch.cuda.is_available():
+            greatest = max(longest(rows), float(self._questions.norms_Q.max(initial=0)))
+            if greatest <= Terms(self._search.metric, self._questions.dim, torch.float16).longest:
+                return GPU_SCAN
         if self._calibration is None:
             self._calibration = calibrate(self._questions, rows, self._search.k, self._search.total_rows)
         return self._calibration.chosen

@@ -15,7 +15,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from raybench.search.certified.metric import Matrix, Questions, score_rows
-from raybench.search.certified.scan import CPU_SCANS, CpuScan
+from raybench.search.certified.scan import CPU_SCANS, MatrixScan
 
 _QUERIES = 256
 _ROWS = 4_096
@@ -56,7 +56,9 @@ def calibrate(questions: Questions, rows_BD: Matrix, k: int, total_rows: int) ->
         with threadpool_limits(limits=1, user_api="blas"):
             rescore_s = _rescore_s(some, rows_BD)
             measured = tuple(
-                _measure(CpuScan(some.metric, some.dim, name), some, rows_BD, k, total_rows, len(questions), rescore_s)
+                _measure(
+                    MatrixScan(some.metric, some.dim, name), some, rows_BD, k, total_rows, len(questions), rescore_s
+                )
                 for name in CPU_SCANS
             )
     finally:
@@ -65,7 +67,7 @@ def calibrate(questions: Questions, rows_BD: Matrix, k: int, total_rows: int) ->
 
 
 def _measure(
-    scan: CpuScan, some: Questions, rows_BD: Matrix, k: int, total_rows: int, num_queries: int, rescore_s: float
+    scan: MatrixScan, some: Questions, rows_BD: Matrix, k: int, total_rows: int, num_queries: int, rescore_s: float
 ) -> Measured:
     tile, blocks = scan.tile(some, len(rows_BD)), scan.blocks(len(rows_BD))
     nothing_T = np.full(len(some), np.inf)  # thresholds that nothing passes: the product alone is timed

@@ -25,7 +25,7 @@ from raybench.search.certified.duplicates import Groups, group
 from raybench.search.certified.found import Found, order, slots
 from raybench.search.certified.metric import Float64, Matrix, Questions, granularity, longest, score_rows
 from raybench.search.certified.reservoir import Reservoir
-from raybench.search.certified.scan import Block, CpuScan, Scan, Tile
+from raybench.search.certified.scan import Block, MatrixScan, Scan, Tile
 
 _TILE_QUERIES = 1_024  # with 8,192 rows, 32 MiB of scores per thread
 _FEWEST_QUERIES = 32  # a thread of its own is not worth less
@@ -37,13 +37,13 @@ _GROUPED_FROM = 256  # queries: below, finding copies costs more than scanning t
 class Scanner:
     """How a part is searched; nothing here can change an answer."""
 
-    precision: str = "numpy-float32"  # one of CPU_SCANS
+    precision: str = "numpy-float32"  # one of SCANS
     threads: int = 1
     block_rows: int = 8_192
 
     def scan(self, metric: str, dim: int) -> Scan:
         """The cheap precision at work."""
-        return CpuScan(metric, dim, self.precision)
+        return MatrixScan(metric, dim, self.precision)
 
 
 @dataclass(slots=True)
