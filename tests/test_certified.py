@@ -88,8 +88,8 @@ def test_ids_and_scores_are_those_of_float64(scan, metric, dtype):
     """Every metric, every dtype, every precision: ids and scores are identical to a full float64 sort."""
     if metric == "hamming" and dtype != "uint8":
         pytest.skip("bits are packed into uint8")
-    queries, rows = collection(metric, dtype, 40, 3_000, 64)
-    for k, block_rows, threads in ((1, 512, 1), (10, 7, 1), (100, 512, 2), (3_500, 1_000, 2)):
+    queries, rows = collection(metric, dtype, 40, 1_500, 64)
+    for k, block_rows, threads in ((1, 512, 1), (10, 61, 1), (100, 512, 2), (1_600, 700, 2)):
         check(queries, rows, metric, k, Scanner(scan, threads, block_rows))
 
 
