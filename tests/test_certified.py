@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from raybench.errors import DataError, WorkError
-from raybench.search.certified import METRICS, Questions, Scanner, search_part
-from raybench.search.certified import scan as scans
+from raybench.search.certified import METRICS, Questions, Scanner, matrix, search_part
 from raybench.search.certified.calibrate import calibrate
 from raybench.search.certified.duplicates import group
+from raybench.search.certified.matrix import CPU_SCANS, GPU_SCAN, SCANS
 from raybench.search.certified.running import Running
-from raybench.search.certified.scan import CPU_SCANS, GPU_SCAN, SCANS
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8")
 
@@ -239,7 +238,7 @@ def test_a_scan_of_lower_precision_than_it_says_is_caught(monkeypatch):
         exact = self._columns_TE.to(torch.bfloat16).float() @ block.columns_BE.to(torch.bfloat16).float().T
         self._scores[: exact.numel()] = exact.numpy().reshape(-1)
 
-    monkeypatch.setattr(scans._NumpyTile, "_product", sloppy)
+    monkeypatch.setattr(matrix._NumpyTile, "_product", sloppy)
     random = np.random.default_rng(9)
     rows = random.standard_normal((2_000, 64)).astype(np.float16)
     with pytest.raises(WorkError, match="lower precision"):
@@ -253,6 +252,21 @@ def test_tensor_cores_keep_their_bound(metric):
     dtype = "uint8" if metric == "hamming" else "float16"
     queries, rows = collection(metric, dtype, 100, 20_000, 512)
     check(queries, rows, metric, 50, Scanner(GPU_SCAN, 1, 4_096))
+
+
+def test_more_tiles_than_threads_and_more_threads_than_tiles():
+    """Thousands of queries on two threads, and few queries on many threads: the same answers, and nobody waits forever."""
+    queries, rows = collection("ip", "float16", 2_100, 700, 16)
+    check(queries, rows, "ip", 3, Scanner(threads=2, block_rows=64))
+    check(queries[:70], rows, "ip", 3, Scanner(threads=7, block_rows=64))
+
+
+def test_an_error_in_one_thread_ends_all():
+    """A row that cannot be scanned is an error at once, not threads that wait for a block that never comes."""
+    rows = np.ones((900, 16))
+    rows[450] = 1e20
+    with pytest.raises(DataError, match="longer than 2"):
+        search(np.ones((200, 16)), rows, "ip", 3, Scanner(threads=4, block_rows=64))
 
 
 def test_groups_of_equal_rows():

@@ -44,7 +44,7 @@ def command(
     from raybench.cli.progress import TerminalReporter
     from raybench.experiments import gold
     from raybench.preflight import check_writable
-    from raybench.search.certified.scan import SCANS
+    from raybench.search.certified.matrix import SCANS
 
     if precision not in ("auto", *SCANS):
         raise click.UsageError(f"--precision {precision!r} is not known; use auto or one of {', '.join(SCANS)}")

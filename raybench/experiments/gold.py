@@ -27,10 +27,10 @@ from raybench.formats import open_vectors
 from raybench.formats.base import VectorFile, read_rows, width
 from raybench.search import gold as parts
 from raybench.search.certified import METRICS, Questions
+from raybench.search.certified.matrix import MatrixScan
 from raybench.search.certified.metric import Float64, Matrix
-from raybench.search.certified.part import Tally
 from raybench.search.certified.running import Running
-from raybench.search.certified.scan import MatrixScan
+from raybench.search.certified.tally import Tally
 from raybench.search.gold import CHUNK_ROWS, PartFacts, Range, Search
 from raybench.spec import content_key
 

@@ -29,8 +29,8 @@ from raybench.formats.base import VectorFile, width
 from raybench.search.certified import Found, Questions, Scanner, search_part
 from raybench.search.certified.bound import Terms
 from raybench.search.certified.calibrate import Calibration, calibrate
+from raybench.search.certified.matrix import GPU_SCAN
 from raybench.search.certified.metric import Float64, Matrix, longest
-from raybench.search.certified.scan import GPU_SCAN
 
 FORMAT = 1  # raise it when the same inputs give another file
 _GPU_BLOCK_ROWS = 32_768  # a GPU wants larger products

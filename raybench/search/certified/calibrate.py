@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from raybench.search.certified.matrix import CPU_SCANS, MatrixScan
 from raybench.search.certified.metric import Matrix, Questions, score_rows
-from raybench.search.certified.scan import CPU_SCANS, MatrixScan
 
 _QUERIES = 256
 _ROWS = 4_096

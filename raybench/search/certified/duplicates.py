@@ -15,6 +15,7 @@ from raybench.search.certified.metric import Matrix
 
 _WORTHWHILE = 0.02  # share of copies from which leaving them out is faster than scanning them
 _HASHED_ROWS = 8_192
+_SAMPLED_ROWS = 16_384
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +31,7 @@ class Groups:
 def group(rows_ND: Matrix) -> Groups | None:
     """Groups of equal rows, or None where copies are too few to matter."""
     words = _words(rows_ND)
-    if words is None:
+    if words is None or not _has_copies(words):
         return None
     hash_N = _hash(words)
     order_N = np.argsort(hash_N, kind="stable")
@@ -57,6 +58,12 @@ def _words(rows_ND: Matrix) -> Matrix | None:
     if not rows_ND.flags.c_contiguous or rows_ND.shape[1] * rows_ND.itemsize % 8 or not rows_ND.size:
         return None
     return rows_ND.view(np.uint64)
+
+
+def _has_copies(words_NW: Matrix) -> bool:
+    """Whether a sample has two equal rows, as it almost surely has where copies are worth leaving out."""
+    sample = _hash(words_NW[:: max(1, len(words_NW) // _SAMPLED_ROWS)])
+    return len(np.unique(sample)) < len(sample)
 
 
 def _hash(words_NW: Matrix) -> Matrix:

@@ -28,7 +28,8 @@ Float64 = npt.NDArray[np.float64]
 
 _MANTISSA = 2.0**53
 _MANY_LENGTHS = 30.0  # unit queries have exact sums with rows of this length
-_SCORED_ROWS = 4_096  # rows in float64 at a time, so that memory stays flat
+_SCORED_ROWS = 256  # rows in float64 at a time: 1.5 MiB of 768 dimensions stay in cache
+_READ_ROWS = 8_192  # rows looked at together
 
 
 def granularity(matrix: Matrix) -> float:
@@ -48,15 +49,21 @@ def granularity(matrix: Matrix) -> float:
 def longest(matrix: Matrix) -> float:
     """At least the greatest length of a row: quickly for float16, where the greatest number decides; else exactly."""
     if matrix.dtype == np.float16 and matrix.size:
-        greatest = max(int((_bits(matrix, start) & 0x7FFF).max()) for start in range(0, len(matrix), _SCORED_ROWS))
+        greatest = max(
+            _greatest_bits(matrix[start : start + _READ_ROWS]) for start in range(0, len(matrix), _READ_ROWS)
+        )
         bound = float(np.uint16(greatest).view(np.float16)) * matrix.shape[1] ** 0.5 * (1 + 1e-12)
         if bound < _MANY_LENGTHS:
             return float(bound)
     return float(norms(matrix).max(initial=0))
 
 
-def _bits(matrix: Matrix, start: int) -> npt.NDArray[np.uint16]:
-    return np.ascontiguousarray(matrix[start : start + _SCORED_ROWS]).view(np.uint16)
+def _greatest_bits(rows_BD: Matrix) -> int:
+    """The greatest absolute number as float16's bits without the sign; whole numbers are compared much faster."""
+    rows_BD = np.ascontiguousarray(rows_BD)
+    # Positive numbers are the greatest as int16; negative ones are above them as uint16, the sign being the first bit.
+    positive, negative = int(rows_BD.view(np.int16).max()), int(rows_BD.view(np.uint16).max())
+    return max(positive, negative & 0x7FFF if negative & 0x8000 else 0, 0)
 
 
 def norms(matrix: Matrix) -> Float64:
@@ -166,8 +173,9 @@ def _dots(rows_CD: Float64, query_D: Float64, is_exact: bool) -> Float64:
 
 
 def _to_float64(rows: Matrix) -> Float64:
-    converted: Float64 = tensor(rows).to(torch.float64, copy=True).numpy()  # for float16 three times as fast as numpy
-    return converted
+    # By way of float32, because no library converts float16 to float64 in one fast step.
+    converted: Float64 = tensor(rows).to(torch.float32 if rows.dtype == np.float16 else torch.float64).double().numpy()
+    return converted if converted is not rows and not np.shares_memory(converted, rows) else converted.copy()
 
 
 def tensor(matrix: Matrix) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """A run of rows in memory is searched block by block; what comes out is the float64 answer of these rows.
 
-The rows of a block are made ready once, while the block before it is scanned by all threads, each for queries of its
-own: no two threads share a threshold, and BLAS runs one thread in each. Candidates are thinned out as thresholds
+The rows of a block are made ready once, one block ahead, for all threads; each thread scans for queries of its own, so no
+two share a threshold, and BLAS runs one thread in each. Candidates are thinned out as thresholds
 rise, and those that remain at the end are scored in float64.
 
 Axes: Q queries, N rows of the part, C candidates of one query.
@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,11 +21,14 @@ from threadpoolctl import ThreadpoolController
 
 from raybench.arrays import Rows
 from raybench.errors import DataError, WorkError
+from raybench.search.certified.blocks import Part, Ring
 from raybench.search.certified.duplicates import Groups, group
 from raybench.search.certified.found import Found, order, slots
+from raybench.search.certified.matrix import MatrixScan
 from raybench.search.certified.metric import Float64, Matrix, Questions, granularity, longest, score_rows
 from raybench.search.certified.reservoir import Reservoir
-from raybench.search.certified.scan import Block, MatrixScan, Scan, Tile
+from raybench.search.certified.scan import Block, Scan, Tile
+from raybench.search.certified.tally import Tally
 
 _TILE_QUERIES = 1_024  # with 8,192 rows, 32 MiB of scores per thread
 _FEWEST_QUERIES = 32  # a thread of its own is not worth less
@@ -46,52 +49,6 @@ class Scanner:
         return MatrixScan(metric, dim, self.precision)
 
 
-@dataclass(slots=True)
-class Tally:
-    """What a search did, for its certificate; adds up over parts."""
-
-    rows: int = 0
-    scanned_rows: int = 0  # without copies
-    pairs: int = 0
-    kept: int = 0  # pairs that passed a threshold when their block was scanned
-    settled: int = 0  # candidates that bounds could not thin out
-    rescored: int = 0  # candidates scored in float64 at the end
-    audited: int = 0
-    inexact_rows: int = 0  # rows of parts where float64 sums may round
-    by_precision: dict[str, int] = field(default_factory=dict)  # rows by the precision of their scan
-
-    def add(self, other: "Tally") -> None:
-        """Take the numbers of another part in."""
-        for one in fields(self):
-            if one.name != "by_precision":
-                setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
-        for name, rows in other.by_precision.items():
-            self.by_precision[name] = self.by_precision.get(name, 0) + rows
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """Rows as they are stored, and what is known of them."""
-
-    rows_ND: Matrix
-    groups: Groups | None
-    is_exact: bool
-
-    @property
-    def places(self) -> int:
-        """Rows that are scanned."""
-        return len(self.rows_ND) if self.groups is None else len(self.groups.first_U)
-
-    def block(self, start: int, stop: int) -> Matrix:
-        """Rows to scan."""
-        return self.rows_ND[start:stop] if self.groups is None else self.rows_ND[self.groups.first_U[start:stop]]
-
-    def take(self, place_C: Rows) -> Matrix:
-        """Rows at some places."""
-        taken: Matrix = self.rows_ND[place_C if self.groups is None else self.groups.first_U[place_C]]
-        return taken
-
-
 def search_part(
     questions: Questions, rows_ND: Matrix, first_row: int, k: int, floor_Q: Float64, scanner: Scanner
 ) -> tuple[Found, Tally]:
@@ -110,8 +67,9 @@ def search_part(
     inner = max(1, scanner.threads // max(len(edges), 1))
     with _threads(scanner.threads, inner) as pool:
         tiles = [_Search(questions.part(*edge), floor_Q[slice(*edge)], part, k, scan, scanner) for edge in edges]
-        for number, (start, block) in enumerate(_blocks(part, scan, scanner.block_rows, pool)):
-            list(pool.map(lambda tile, n=number, s=start, b=block: tile.scan(n, s, b), tiles))
+        shares = [tiles[number :: scanner.threads] for number in range(min(scanner.threads, len(tiles)))]
+        ring = Ring(part, scan, scanner.block_rows, len(shares))
+        list(pool.map(lambda share: _run(share, ring), shares))
         answers = list(pool.map(lambda tile: tile.answers(), tiles))
     for tile in tiles:
         tally.add(tile.tally)
@@ -129,11 +87,11 @@ def _check(questions: Questions, rows_ND: Matrix, k: int) -> None:
         raise DataError(f"a part of {len(rows_ND)} rows is too large; search it in parts of fewer than 2^31")
 
 
-def _prepare(questions: Questions, rows_ND: Matrix) -> _Part:
+def _prepare(questions: Questions, rows_ND: Matrix) -> Part:
     groups = group(rows_ND) if len(questions) >= _GROUPED_FROM else None
     if questions.metric == "hamming":
-        return _Part(rows_ND, groups, is_exact=True)
-    return _Part(rows_ND, groups, questions.are_exact(granularity(rows_ND), longest(rows_ND)))
+        return Part(rows_ND, groups, is_exact=True)
+    return Part(rows_ND, groups, questions.are_exact(granularity(rows_ND), longest(rows_ND)))
 
 
 def _tiles(num_queries: int, threads: int) -> list[tuple[int, int]]:
@@ -164,26 +122,24 @@ def _threads(count: int, inner: int) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-def _blocks(part: _Part, scan: Scan, block_rows: int, pool: ThreadPoolExecutor) -> Iterator[tuple[int, Block]]:
-    """Blocks of rows made ready, each while the one before it is scanned."""
-    makers = itertools.cycle([scan.blocks(block_rows), scan.blocks(block_rows)])
-    starts = range(0, part.places, block_rows)
-
-    def ready(start: int) -> Block:
-        return next(makers).make(part.block(start, min(start + block_rows, part.places)))
-
-    ahead = None
-    for start, following in itertools.zip_longest(starts, starts[1:]):
-        block = ready(start) if ahead is None else ahead.result()
-        ahead = None if following is None else pool.submit(ready, following)
-        yield start, block
+def _run(tiles: "list[_Search]", ring: Ring) -> None:
+    """Scan all blocks for the tiles of one thread."""
+    try:
+        for number, start in enumerate(ring.starts):
+            block = ring.block(number)
+            for tile in tiles:
+                tile.scan(number, start, block)
+            ring.release(number)
+    except BaseException as error:
+        ring.fail(error)
+        raise
 
 
 class _Search:
     """Some queries against one part; used by one thread at a time."""
 
     def __init__(
-        self, questions: Questions, floor_T: Float64, part: _Part, k: int, scan: Scan, scanner: Scanner
+        self, questions: Questions, floor_T: Float64, part: Part, k: int, scan: Scan, scanner: Scanner
     ) -> None:
         self.tally = Tally()
         self._questions, self._floor_T, self._part, self._k = questions, floor_T, part, k
