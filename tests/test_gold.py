@@ -16,7 +16,7 @@ from raybench.errors import DataError, RequestError
 from raybench.experiments import gold
 from raybench.experiments.gold import GoldRequest, LocalGold, Workers, find_gold, plan_gold
 from raybench.experiments.reporting import Silent
-from raybench.formats import open_vectors
+from raybench.formats import open_vectors, write_vectors
 from raybench.formats.artifact import read_gold
 from raybench.formats.base import read_rows
 from raybench.search import gold as parts
@@ -150,6 +150,21 @@ def test_a_killed_actor_is_replaced(made, tmp_path, ray_cluster, monkeypatch):
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert (tmp_path / "died").exists()
     assert done["files"] == made["files"]
+
+
+def test_everything_on_s3(s3, truth):
+    """Corpus, queries and artifact in a bucket: read by ranges, the same answer, and the rerun finds it done."""
+    write_vectors(f"{s3}/vectors/base.fbin", open_vectors(CORPUS), "float32")
+    write_vectors(f"{s3}/vectors/queries.npy", open_vectors(QUERIES))
+    request = GoldRequest(f"{s3}/vectors/base.fbin", f"{s3}/vectors/queries.npy", 15)
+    backend = Recording()
+    done = find_gold(request, f"{s3}/truth", backend, Silent())
+    neighbors, _ = read_gold(done["uri"])
+    np.testing.assert_array_equal(neighbors.ids_QK, truth[0][:, :15])
+    np.testing.assert_array_equal(neighbors.scores_QK, truth[1][:, :15])
+    asked = len(backend.asked)
+    assert find_gold(request, f"{s3}/truth", backend, Silent())["files"] == done["files"]
+    assert len(backend.asked) == asked
 
 
 def test_a_damaged_artifact_is_refused(made, tmp_path):
