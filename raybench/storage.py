@@ -57,7 +57,7 @@ def absolute(uri: str) -> str:
         return uri.rstrip("/")
     try:
         return str(Path(uri).expanduser().resolve())
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError) as error:  # a loop of links, a name too long, a NUL
         raise StorageError(f"{uri[:80]!r} is no path: {error}; give another") from None
 
 

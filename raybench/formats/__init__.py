@@ -18,8 +18,8 @@ from raybench.spec import Spec
 FORMATS: Registry[FormatRecipe] = Registry(
     "vector format",
     {
-        "sisap": "raybench.formats.hdf5:Sisap",
-        "ann_benchmarks": "raybench.formats.hdf5:AnnBenchmarks",
+        "sisap": "raybench.formats.sisap:Sisap",
+        "ann_benchmarks": "raybench.formats.ann_benchmarks:AnnBenchmarks",
         "xbin": "raybench.formats.xbin:Xbin",
         "vecs": "raybench.formats.vecs:Vecs",
         "npy": "raybench.formats.matrices:Npy",
@@ -35,6 +35,7 @@ FORMATS: Registry[FormatRecipe] = Registry(
 _SUFFIXES = {
     ".npy": "npy", ".parquet": "parquet", ".fvecs": "vecs", ".bvecs": "vecs", ".ivecs": "vecs", ".fbin": "xbin",
     ".f16bin": "xbin", ".hbin": "xbin", ".u8bin": "xbin", ".i8bin": "xbin", ".ibin": "xbin", ".u64bin": "xbin",
+    ".bin": "xbin",
 }  # fmt: skip
 _HDF5 = (".h5", ".hdf5", ".jld2")
 _CALL = re.compile(r"\w+\(.*\)\s*", re.DOTALL)
@@ -51,19 +52,37 @@ def recipe_of(text: str, *, is_target: bool = False) -> Any:
     if suffix in _SUFFIXES:
         return FORMATS.load(_SUFFIXES[suffix])(text)
     if suffix in _HDF5:
-        from raybench.formats.hdf5 import kind
-
-        return FORMATS.load("sisap" if is_target or suffix == ".jld2" else kind(text))(text)
+        return FORMATS.load("sisap" if is_target else _hdf5_kind(text))(text)
     if not is_target:
         return FORMATS.load(_folder_kind(text))(text)
     raise RequestError(
-        f"{text!r} does not say in which format to write; end it in {', '.join((*_SUFFIXES, *_HDF5))}, or give a spec "
+        f"{text!r} does not say in which format to write; end it in {', '.join((*_SUFFIXES, *_HDF5[:2]))}, or give a spec "
         "such as clip_retrieval('folder')"
     )
 
 
+def _hdf5_kind(path: str) -> str:
+    """Which family an HDF5 file is of, by what it holds."""
+    from raybench.formats import hdf5
+    from raybench.formats.sisap import DATASETS, GROUPS
+
+    with hdf5.opened(path) as file:
+        if any(hdf5.find(file, name, path) is not None for name in ("test", "neighbors")) or "distance" in file.attrs:
+            return "ann_benchmarks"
+        known = (*DATASETS, *(f"{group}knns" for group in GROUPS))
+        if any(hdf5.find(file, name, path) is not None for name in known):
+            return "sisap"
+        there = hdf5.names(file)
+    raise DataError(f"{path} holds {there}; give the dataset, as in sisap({path!r}, dataset=...)")
+
+
 def _folder_kind(text: str) -> str:
-    names = {file.name for file in storage.list_files(storage.absolute(text))}
+    place = storage.absolute(text)
+    if storage.exists(place):
+        raise RequestError(
+            f"{text!r} has a suffix of no format; give a spec: {', '.join(FORMATS.names)}, as in npy({text!r})"
+        )
+    names = {file.name for file in storage.list_files(place)}
     if not names:
         raise RequestError(f"{text!r} is not there; check the path, or give a spec such as npy('vectors.npy')")
     if "ids.npy" in names and storage.MANIFEST in names:
@@ -97,20 +116,38 @@ def open_neighbors(text: str) -> StoredNeighbors:
     return found
 
 
+def check_vectors(target: str, file: VectorFile, dtype: str | None = None) -> None:
+    """DataError for what the target cannot hold: a dtype, ids, bits. Reads no vectors, and writes nothing."""
+    _vectors_target(target, file, dtype)
+
+
 def write_vectors(target: str, file: VectorFile, dtype: str | None = None) -> None:
     """Write all rows to a spec or a path, whole or not at all; `dtype` changes their type, and nothing else does.
 
-    DataError for what the target cannot hold: a dtype, ids, bits; and for values that do not fit a narrower dtype.
+    DataError for what the target cannot hold, as `check_vectors` has it, and for values that do not fit a narrower dtype.
     """
+    recipe, stored = _vectors_target(target, file, dtype)
+    recipe.write(file, stored)
+
+
+def _vectors_target(target: str, file: VectorFile, dtype: str | None) -> tuple[Any, np.dtype[Any]]:
     recipe = recipe_of(target, is_target=True)
     if not hasattr(recipe, "write"):
         raise DataError(f"{target} cannot be written; give a file or folder format")
-    recipe.write(file, file.dtype if dtype is None else np.dtype(dtype))
+    stored = file.dtype if dtype is None else np.dtype(dtype)
+    if file.is_bits and stored != file.dtype:
+        raise DataError(f"packed bits have no values to be turned into {stored}; leave the dtype out")
+    recipe.check(file, stored)
+    return recipe, stored
 
 
-def write_neighbors(target: str, stored: StoredNeighbors) -> None:
-    """Write neighbours to a spec or a path. DataError for what the target cannot hold: scores missing, padding, large ids."""
+def write_neighbors(target: str, stored: StoredNeighbors) -> bool:
+    """Write neighbours to a spec or a path; whether scores have a place there, which are left out if not.
+
+    DataError for what the target cannot hold: scores missing, padding, large ids.
+    """
     recipe = recipe_of(target, is_target=True)
     if not hasattr(recipe, "write_neighbors"):
         raise DataError(f"{target} is of a format without neighbours; give SISAP's HDF5, .ivecs, or a spec")
-    recipe.write_neighbors(stored)
+    has_place: bool = recipe.write_neighbors(stored)
+    return has_place

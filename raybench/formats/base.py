@@ -6,6 +6,7 @@ the order of the file, whatever the format itself counts from.
 Axes: N rows of a file, B rows of a run, D dimensions, Q queries, K neighbours of a query.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from raybench.errors import DataError
 from raybench.storage import FileFacts
 
 Matrix = npt.NDArray[Any]
+_NAMES_SHOWN = 12
 
 
 class VectorFile(Protocol):
@@ -61,6 +63,13 @@ class FormatRecipe(Protocol):
     def open(self) -> VectorFile:
         """The vectors, ready to read. Raises DataError or StorageError in one sentence for what is not of the format."""
         ...
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names from a file as a sentence shows them: the first few, and none that could break its line."""
+    shown = [name if name.isprintable() else ascii(name) for name in names]
+    few = ", ".join(one[:80] for one in shown[:_NAMES_SHOWN]) or "nothing"
+    return few if len(shown) <= _NAMES_SHOWN else f"{few} and {len(shown) - _NAMES_SHOWN} more"
 
 
 def width(file: VectorFile) -> int:

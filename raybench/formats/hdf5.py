@@ -1,14 +1,10 @@
-"""HDF5 files of the SISAP challenges and of ann-benchmarks, read in place, also on S3.
+"""Vectors in a dataset of an HDF5 file, read in place, also on S3; nothing outside the file is ever opened.
 
-SISAP vectors: `emb` (float16 corpora, float32 queries), `pca32`, `pca96` (float32), `hamming` (uint64 [N, 16], 1,024 bits);
-from 2025 `train` and groups `itest`, `otest` with `queries`. Neighbours: `knns` from 1 and `dists`, at the root or in
-`itest`, `otest`, `allknn`. Julia writes k x n column by column, which is the same bytes as [N, K] here; its JLD2 files are
-HDF5. Bits are read as the bytes of the little-endian words, so bit order within a row is the same for corpus and queries.
+A dataset that lies in one piece is read as its bytes, without the library and its lock; only chunked and compressed ones
+go through it. Links and storage outside the file are refused before they are followed, and so is a dataset of which parts
+were never written, because the library would give zeros for them.
 
-ann-benchmarks: `train`, `test`, `neighbors` from 0 (int32 or int64), `distances` (float32 or float64); attributes `type`,
-`distance`, `dimension`, `point_type`, of which old files lack some.
-
-Axes: N rows, D dimensions, Q queries, K neighbours.
+Axes: B rows of a run, D dimensions.
 """
 
 from collections.abc import Iterator
@@ -22,19 +18,18 @@ import numpy.typing as npt
 
 from raybench import storage
 from raybench.errors import DataError
-from raybench.formats.base import Matrix, StoredNeighbors, VectorFile
-from raybench.formats.direction import from_distances
-from raybench.formats.flat import replacing
-from raybench.formats.writing import check_dtype, check_plain, distances, int32_ids, runs
+from raybench.formats.base import Matrix, VectorFile, listed
+from raybench.formats.flat import FlatFile, replacing
+from raybench.formats.writing import HELD, runs
 from raybench.storage import FileFacts
 
-_FLOATS = ("float16", "float32", "float64")
-_SISAP = ("emb", "pca32", "pca96", "hamming", "train", "itest/queries", "otest/queries")
+# What the library raises for files that are cut or changed, beside OSError.
+_BROKEN = (RuntimeError, ValueError, TypeError, KeyError, OverflowError, UnicodeDecodeError)
 
 
 @contextmanager
 def opened(path: str) -> Iterator[h5py.File]:
-    """A file open for reading; DataError where it is no HDF5."""
+    """A file open for reading; DataError where it is no HDF5, or breaks off where it is read."""
     storage.facts(path)
     try:
         if storage.is_s3(path):
@@ -43,14 +38,41 @@ def opened(path: str) -> Iterator[h5py.File]:
         else:
             with h5py.File(storage.absolute(path), "r") as file:
                 yield file
-    except OSError as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, *_BROKEN) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path} is no readable HDF5 file: {reason}; fetch or write it again") from None
 
 
+def find(file: h5py.File, name: str, path: str) -> Any:
+    """A dataset or group by its name, or None. DataError where the way to it leaves the file or its data lie elsewhere."""
+    found: Any = file
+    for part in (part for part in name.split("/") if part not in ("", ".")):
+        if not isinstance(found, h5py.Group) or not found.id.links.exists(part.encode()):
+            return None
+        if found.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
+            raise DataError(
+                f"{path}: {name!r} is a link to elsewhere, which is not followed; copy the data into the file"
+            )
+        found = found[part]
+    if isinstance(found, h5py.Dataset) and (found.is_virtual or found.external):
+        raise DataError(
+            f"{path}: the data of {name!r} lie in other files, which are not opened; copy them into the file"
+        )
+    return found
+
+
+def matrix(file: h5py.File, name: str, path: str) -> Matrix:
+    """A small dataset of numbers as a whole. DataError for what is no complete matrix."""
+    stored = find(file, name, path)
+    if not isinstance(stored, h5py.Dataset) or stored.ndim != 2 or stored.dtype.kind not in "iuf":
+        raise DataError(f"{path}: {name!r} is no matrix of numbers; fetch it again")
+    _check_written(stored, name, path)
+    return np.asarray(stored)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Hdf5Vectors:
-    """One dataset of a file."""
+class ChunkedVectors:
+    """A dataset that is stored in chunks, or as single bits; read through the library."""
 
     path: str
     dataset: str
@@ -69,181 +91,86 @@ class Hdf5Vectors:
         if not len(out_BD):
             return
         with opened(self.path) as file:
-            stored = file[self.dataset]
+            stored = find(file, self.dataset, self.path)
             run = np.s_[start : start + len(out_BD)]
             if stored.dtype == np.bool_:
                 out_BD[:] = np.packbits(stored[run], axis=1)
-                return
-            target = out_BD.view(stored.dtype) if self.is_bits else out_BD
-            stored.read_direct(target, run)
+            else:
+                stored.read_direct(out_BD.view(stored.dtype) if self.is_bits else out_BD, run)
 
     def ids(self, start: int, stop: int) -> npt.NDArray[np.int64] | None:  # noqa: ARG002 (a row's number is its id)
         """None: a row's number is its id."""
         return None
 
 
-def _vectors(path: str, name: str, stored: Any) -> Hdf5Vectors:
-    if not isinstance(stored, h5py.Dataset) or stored.ndim != 2:
+def vectors(file: h5py.File, name: str, path: str) -> VectorFile:
+    """The vectors of a dataset. DataError where there is none of that name, or it holds none."""
+    stored = find(file, name, path)
+    if stored is None:
+        raise DataError(f"{path} has no dataset {name!r}; it has {names(file)}")
+    if not isinstance(stored, h5py.Dataset) or stored.ndim != 2 or not stored.shape[1]:
         raise DataError(f"{path}: {name!r} is no matrix; vectors have two axes")
     rows, columns = stored.shape
-    if stored.dtype == np.uint64 or (stored.dtype == np.bool_ and columns % 8 == 0):
-        bits = columns * (64 if stored.dtype == np.uint64 else 1)
-        return Hdf5Vectors(path, name, rows, bits, np.dtype(np.uint8), is_bits=True)
-    if stored.dtype.name not in (*_FLOATS, "int8", "uint8") or not stored.dtype.isnative:
-        raise DataError(
-            f"{path}: {name!r} holds {stored.dtype}; vectors are {', '.join(_FLOATS)}, int8, uint8 or uint64 bits"
-        )
-    return Hdf5Vectors(path, name, rows, columns, stored.dtype)
+    is_bits = stored.dtype == np.uint64 or (stored.dtype == np.bool_ and columns % 8 == 0)
+    if not is_bits and (stored.dtype.name not in HELD or not stored.dtype.isnative):
+        raise DataError(f"{path}: {name!r} holds {stored.dtype}; vectors are {', '.join(HELD)}, or uint64 for bits")
+    _check_written(stored, name, path)
+    bits = columns * (64 if stored.dtype == np.uint64 else 1)
+    dim, dtype = (bits, np.dtype(np.uint8)) if is_bits else (columns, stored.dtype)
+    if _is_plain(stored):
+        return FlatFile(path, rows, dim, dtype, stored.id.get_offset(), is_bits=is_bits)
+    return ChunkedVectors(path, name, rows, dim, dtype, is_bits)
 
 
-@dataclass(frozen=True, slots=True)
-class Sisap:
-    """A file of a SISAP challenge; `dataset` such as "itest/queries" where it holds several."""
-
-    path: str
-    dataset: str | None = None
-
-    def open(self) -> Hdf5Vectors:
-        """The vectors."""
-        with opened(self.path) as file:
-            name = self.dataset or _only(file, _SISAP, self.path)
-            if name not in file:
-                raise DataError(f"{self.path} has no dataset {name!r}; it has {', '.join(_names(file))}")
-            return _vectors(self.path, name, file[name])
-
-    def write(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
-        """Write all rows under the name of their family: `emb`, or `hamming` for bits, unless a dataset is given."""
-        check_plain(file, "SISAP's HDF5")
-        if file.is_bits and file.dim % 64:
-            raise DataError(f"SISAP's HDF5 holds bits as words of 64, and rows have {file.dim}; choose another sketch")
-        if not file.is_bits:
-            check_dtype(dtype, (*_FLOATS, "int8", "uint8"), "SISAP's HDF5")
-        name = self.dataset or ("hamming" if file.is_bits else "emb")
-        stored = np.dtype(np.uint64) if file.is_bits else dtype
-        columns = file.dim // 64 if file.is_bits else file.dim
-        with replacing(self.path) as path, h5py.File(path, "w") as out:
-            target = out.create_dataset(name, (file.rows, columns), stored)
-            start = 0
-            for rows_BD in runs(file, dtype):
-                target[start : start + len(rows_BD)] = rows_BD.view(stored) if file.is_bits else rows_BD
-                start += len(rows_BD)
-
-    def neighbors(self) -> StoredNeighbors:
-        """`knns` and `dists`, wherever the file has them; `dataset` names the group where there are several."""
-        with opened(self.path) as file:
-            groups = [name for name in ("", "itest/", "otest/", "allknn/") if f"{name}knns" in file]
-            prefix = f"{self.dataset.removesuffix('/knns').rstrip('/')}/" if self.dataset else None
-            if prefix is None and len(groups) > 1:
-                raise DataError(f"{self.path} has neighbours in {', '.join(groups)}; say which as dataset=...")
-            prefix = (groups[0] if groups else "") if prefix is None else prefix
-            if f"{prefix}knns" not in file:
-                raise DataError(f"{self.path} holds no knns; it has {', '.join(_names(file))}")
-            ids = np.asarray(file[f"{prefix}knns"], np.int64)
-            stored = np.asarray(file[f"{prefix}dists"]) if f"{prefix}dists" in file else None
-        if ids.ndim != 2 or ids.min(initial=1) < 1:
-            raise DataError(
-                f"{self.path}: knns {ids.shape} must be a matrix of ids from 1; the least is {ids.min(initial=1)}"
-            )
-        return StoredNeighbors(ids - 1, None) if stored is None else from_distances(ids - 1, stored, self.path)
-
-    def write_neighbors(self, stored: StoredNeighbors) -> None:
-        """`knns` from 1 (int32) and `dists` (float32)."""
-        ids, numbers = int32_ids(stored, "SISAP's HDF5", 1), distances(stored, "SISAP's HDF5")
-        prefix = f"{self.dataset.rstrip('/')}/" if self.dataset else ""
-        with replacing(self.path) as path, h5py.File(path, "w") as out:
-            out[f"{prefix}knns"], out[f"{prefix}dists"] = ids, numbers
+def _is_plain(stored: h5py.Dataset) -> bool:
+    """Whether the bytes of the file are the matrix."""
+    return bool(
+        stored.size
+        and stored.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+        and stored.dtype != np.bool_
+        and stored.id.get_type().equal(h5py.h5t.py_create(stored.dtype))
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class AnnBenchmarks:
-    """A data set of ann-benchmarks; `split` is "train" or "test"."""
-
-    path: str
-    split: str = "train"
-
-    def open(self) -> Hdf5Vectors:
-        """The vectors of the split."""
-        with opened(self.path) as file:
-            if _text(file.attrs.get("type", "dense")) == "sparse":
-                raise DataError(
-                    f"{self.path} holds sparse vectors, which raybench does not search; use a dense data set"
-                )
-            if self.split not in file:
-                raise DataError(f"{self.path} has no {self.split!r}; it has {', '.join(_names(file))}")
-            found = _vectors(self.path, self.split, file[self.split])
-            said = int(file.attrs.get("dimension", found.dim))
-            if said != found.dim:
-                raise DataError(f"{self.path} says {said} dimensions and {self.split} has {found.dim}; fetch it again")
-            return found
-
-    def write(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
-        """Add a split to the file, which is made where it is not there."""
-        check_plain(file, "ann-benchmarks' HDF5")
-        if file.is_bits:
-            raise DataError("ann-benchmarks' HDF5 holds bits as single values; write SISAP's HDF5 instead")
-        check_dtype(dtype, ("float32", "float64"), "ann-benchmarks' HDF5")
-        with replacing(self.path) as path:
-            if storage.exists(self.path):
-                path.write_bytes(storage.read_bytes(self.path))
-            with h5py.File(path, "a") as out:
-                if self.split in out:
-                    del out[self.split]
-                out.attrs.update({"type": "dense", "point_type": "float", "dimension": file.dim})
-                target = out.create_dataset(self.split, (file.rows, file.dim), dtype)
-                start = 0
-                for rows_BD in runs(file, dtype):
-                    target[start : start + len(rows_BD)] = rows_BD
-                    start += len(rows_BD)
-
-    def neighbors(self) -> StoredNeighbors:
-        """`neighbors` and `distances`."""
-        with opened(self.path) as file:
-            if "neighbors" not in file:
-                raise DataError(f"{self.path} holds no neighbors; it has {', '.join(_names(file))}")
-            ids = np.asarray(file["neighbors"], np.int64)
-            stored = np.asarray(file["distances"]) if "distances" in file else None
-        return StoredNeighbors(ids, None) if stored is None else from_distances(ids, stored, self.path)
-
-    def write_neighbors(self, stored: StoredNeighbors) -> None:
-        """Add `neighbors` (int32) and `distances` (float32) to the file, which is made where it is not there."""
-        ids, numbers = int32_ids(stored, "ann-benchmarks' HDF5"), distances(stored, "ann-benchmarks' HDF5")
-        with replacing(self.path) as path:
-            if storage.exists(self.path):
-                path.write_bytes(storage.read_bytes(self.path))
-            with h5py.File(path, "a") as out:
-                for name, array in (("neighbors", ids), ("distances", numbers)):
-                    if name in out:
-                        del out[name]
-                    out[name] = array
+def _check_written(stored: h5py.Dataset, name: str, path: str) -> None:
+    # Sizes are whole numbers of Python: a shape from the file may ask for more than 64 bits can count.
+    rows, columns = (int(one) for one in stored.shape)
+    if stored.chunks is None:
+        needed, held = rows * columns * stored.id.get_type().get_size(), stored.id.get_storage_size()
+    else:
+        high, wide = stored.chunks
+        needed, held = -(-rows // high) * -(-columns // wide), stored.id.get_num_chunks()
+    if held < needed:
+        raise DataError(f"{path}: parts of {name!r} were never written; write or fetch it again")
 
 
-def kind(path: str) -> str:
-    """Which family an HDF5 file is of, by what it holds."""
-    with opened(path) as file:
-        if "test" in file or "neighbors" in file or "distance" in file.attrs:
-            return "ann_benchmarks"
-        if any(name in file for name in (*_SISAP, "knns", "allknn/knns")):
-            return "sisap"
-        raise DataError(f"{path} holds {', '.join(_names(file))}; give the dataset, as in sisap({path!r}, dataset=...)")
+def names(file: h5py.File) -> str:
+    """The datasets of a file, at any depth, as a sentence shows them."""
+    found: list[str] = []
+    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    return listed(found)
 
 
-def _only(file: h5py.File, names: tuple[str, ...], path: str) -> str:
-    found = [name for name in names if name in file]
-    if "train" in found:
-        return "train"  # a bundle: the corpus, unless the queries are asked for
-    if len(found) != 1:
-        there = ", ".join(_names(file))
-        raise DataError(
-            f"{path} holds {'several vectors' if found else 'no known vectors'} ({there}); give dataset=..."
-        )
-    return found[0]
+@contextmanager
+def writing(path: str, *, adds: bool) -> Iterator[h5py.File]:
+    """A file to write to, whole or not at all; where it adds, with what is there already."""
+    with replacing(path, keeps=adds) as place, h5py.File(place, "a") as out:
+        yield out
 
 
-def _names(file: h5py.File) -> list[str]:
-    names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    return names or ["nothing"]
+def put(out: h5py.File, name: str, shape: tuple[int, int], dtype: np.dtype[Any], path: str) -> h5py.Dataset:
+    """An empty dataset under a name, in place of what has that name."""
+    if find(out, name, path) is not None:
+        del out[name]
+    try:
+        return out.create_dataset(name, shape, dtype)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} has no place for {name!r}: {error}; give another dataset=...") from None
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def put_rows(target: h5py.Dataset, file: VectorFile, dtype: np.dtype[Any]) -> None:
+    """Fill a dataset with all rows; bits as words of its dtype."""
+    start = 0
+    for rows_BD in runs(file, dtype):
+        target[start : start + len(rows_BD)] = rows_BD.view(target.dtype) if file.is_bits else rows_BD
+        start += len(rows_BD)

@@ -7,6 +7,7 @@ Sources: numpy's format specification (NEP 1); the layout of clip-retrieval's in
 
 import re
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import Any, Literal
 
 import numpy as np
@@ -16,11 +17,8 @@ from raybench import storage
 from raybench.errors import DataError
 from raybench.formats.base import Matrix, VectorFile
 from raybench.formats.flat import FlatFile, opened, replacing, size_bytes
-from raybench.formats.writing import check_dtype, check_plain, runs
+from raybench.formats.writing import HELD, check_dtype, check_plain, runs
 from raybench.storage import FileFacts
-
-HELD = ("float16", "float32", "float64", "int8", "uint8")
-_FOLDERS = {"image": "img_emb", "text": "text_emb"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,40 +29,46 @@ class Npy:
 
     def open(self) -> FlatFile:
         """The matrix, unread."""
+        shape, is_fortran, dtype, offset = self._header()
+        if dtype.hasobject:
+            raise DataError(f"{self.path} holds pickled objects, which are never loaded; write numbers with numpy.save")
+        if len(shape) != 2 or dtype.name not in HELD or not dtype.isnative:
+            raise DataError(f"{self.path} holds {dtype} of shape {shape}; vectors are two axes of {', '.join(HELD)}")
+        rows, dim = (int(one) for one in shape)
+        if rows < 0 or dim < 1:
+            raise DataError(f"{self.path} has shape {shape}, which no vectors have; write it again")
+        if is_fortran and min(shape) > 1:
+            raise DataError(f"{self.path} is in Fortran order; write it again with numpy.ascontiguousarray")
+        expected, found = offset + rows * dim * dtype.itemsize, size_bytes(self.path)
+        if expected != found:
+            raise DataError(f"{self.path} has {found} bytes, its header says {expected}; fetch or write it again")
+        return FlatFile(self.path, rows, dim, dtype, offset)
+
+    def _header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
         with opened(self.path) as file:
             try:
                 version = np.lib.format.read_magic(file)
-                reader = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
-                shape, is_fortran, dtype = reader(file)
-                offset = file.tell()
-            except (ValueError, OSError) as error:
-                raise DataError(
-                    f"{self.path} is no .npy matrix: {str(error).splitlines()[0]}; write it with numpy.save"
-                ) from None
-        if len(shape) != 2 or dtype.name not in HELD or not dtype.isnative:
-            raise DataError(f"{self.path} holds {dtype} of shape {shape}; vectors are two axes of {', '.join(HELD)}")
-        if is_fortran and min(shape) > 1:
-            raise DataError(f"{self.path} is in Fortran order; write it again with numpy.ascontiguousarray")
-        expected, found = offset + shape[0] * shape[1] * dtype.itemsize, size_bytes(self.path)
-        if expected != found:
-            raise DataError(f"{self.path} has {found} bytes, its header says {expected}; fetch or write it again")
-        return FlatFile(self.path, shape[0], shape[1], dtype, offset)
+                is_first = version == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+                shape, is_fortran, dtype = read(file)
+            except (ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError, TokenError) as error:
+                # numpy evaluates the header as a literal, which fails in as many ways as there are wrong literals.
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise DataError(f"{self.path} is no .npy matrix: {reason}; write it with numpy.save") from None
+            return shape, is_fortran, dtype, file.tell()
 
-    def write(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
-        """Write all rows."""
+    def check(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
+        """DataError for vectors that have no place here."""
         check_dtype(dtype, HELD, ".npy")
         check_plain(file, ".npy")
         if file.is_bits:
             raise DataError(".npy cannot say that bytes are packed bits; write SISAP's HDF5 instead")
+
+    def write(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
+        """Write all rows."""
+        descr, shape = np.lib.format.dtype_to_descr(dtype), (file.rows, file.dim)
         with replacing(self.path) as path, path.open("wb") as out:
-            header = {
-                "descr": np.lib.format.dtype_to_descr(dtype),
-                "fortran_order": False,
-                "shape": (file.rows, file.dim),
-            }
-            np.lib.format.write_array_header_1_0(out, header)
+            np.lib.format.write_array_header_1_0(out, {"descr": descr, "fortran_order": False, "shape": shape})
             for rows_BD in runs(file, dtype):
                 out.write(rows_BD.data)
 
@@ -106,10 +110,10 @@ class Joined:
             part.read_into(low, out_BD[place : place + high - low])
 
     def ids(self, start: int, stop: int) -> npt.NDArray[np.int64] | None:
-        """The ids of a run, where the parts have ids of their own."""
-        found = [part.ids(low, high) for part, low, high, _ in self._ranges(start, stop)]
+        """The ids of a run, where the parts have ids of their own: all have, or none."""
+        found = [part.ids(low, high) for part, low, high, _ in self._ranges(start, stop)] or [self.parts[0].ids(0, 0)]
         held = [ids for ids in found if ids is not None]
-        return np.concatenate(held) if held and len(held) == len(found) else None
+        return np.concatenate(held) if held else None
 
     def _ranges(self, start: int, stop: int) -> list[tuple[VectorFile, int, int, int]]:
         """Parts with the rows of each that are in a run, and where they begin in it."""
@@ -123,41 +127,67 @@ class Joined:
 
 
 def join(parts: list[VectorFile], names: list[str], where: str) -> VectorFile:
-    """Several files as one. DataError where there are none, or where they differ in width or dtype."""
+    """Several files as one; those without rows are left out. DataError where there are none, or where they differ."""
     if not parts:
         raise DataError(f"{where} holds no vectors; check the path")
-    for part, name in zip(parts, names, strict=True):
-        if (part.dim, part.dtype) != (parts[0].dim, parts[0].dtype):
+    held = [(part, name) for part, name in zip(parts, names, strict=True) if part.rows] or [(parts[0], names[0])]
+    first, first_name = held[0]
+    for part, name in held:
+        if (part.dim, part.dtype) != (first.dim, first.dtype):
             raise DataError(
-                f"{where} mixes {parts[0].dtype} of {parts[0].dim} dimensions ({names[0]}) and {part.dtype} of "
+                f"{where} mixes {first.dtype} of {first.dim} dimensions ({first_name}) and {part.dtype} of "
                 f"{part.dim} ({name}); embed it again"
             )
-    return parts[0] if len(parts) == 1 else Joined(tuple(parts))
+        if (part.ids(0, 0) is None) != (first.ids(0, 0) is None):
+            raise DataError(f"{where}: of {first_name} and {name} only one has ids; write them alike")
+    return first if len(held) == 1 else Joined(tuple(part for part, _ in held))
 
 
 @dataclass(frozen=True, slots=True)
 class ClipRetrieval:
-    """A folder of embeddings as clip-retrieval, img2dataset's neighbours and raybench itself write it."""
+    """A folder of embeddings as clip-retrieval and raybench itself write it."""
 
     folder: str
     modality: Literal["image", "text"] = "image"
 
     def open(self) -> VectorFile:
         """The parts in the order of their numbers."""
-        place = storage.join(self.folder, _FOLDERS[self.modality])
-        names = sorted((file.name for file in storage.list_files(place, ".npy") if "/" not in file.name), key=_number)
+        names = self._parts()
         if not names:
-            raise DataError(
-                f"{self.folder} holds no {_FOLDERS[self.modality]}/*.npy; check the folder and the modality"
-            )
-        return join([Npy(storage.join(place, name)).open() for name in names], names, place)
+            raise DataError(f"{self.folder} holds no {self._name}/*.npy; check the folder and the modality")
+        numbers = [_number(name) for name in names]
+        for before, name, last, number in zip(names, names[1:], numbers, numbers[1:], strict=False):
+            if number == last:
+                raise DataError(f"{self._place} has {before} and {name}, of one number; leave only one of them")
+            # raybench writes no part for a shard without images, and its manifest accounts for every row.
+            if number != last + 1 and not storage.exists(storage.join(self.folder, storage.MANIFEST)):
+                raise DataError(f"{self._place} has no part between {before} and {name}; fetch it, or number them anew")
+        return join([Npy(storage.join(self._place, name)).open() for name in names], names, self._place)
+
+    def check(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
+        """DataError for vectors that have no place here, or a folder with parts that would be mixed with them."""
+        others = [name for name in self._parts() if name != f"{self._name}_0000.npy"]
+        if others:
+            raise DataError(f"{self._place} already has {others[0]}; write into an empty folder")
+        Npy(self._place).check(file, dtype)
 
     def write(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
         """One part of all rows."""
-        name = _FOLDERS[self.modality]
-        Npy(storage.join(self.folder, name, f"{name}_0000.npy")).write(file, dtype)
+        Npy(storage.join(self._place, f"{self._name}_0000.npy")).write(file, dtype)
+
+    @property
+    def _name(self) -> str:
+        return "img_emb" if self.modality == "image" else "text_emb"
+
+    @property
+    def _place(self) -> str:
+        return storage.join(self.folder, self._name)
+
+    def _parts(self) -> list[str]:
+        names = [file.name for file in storage.list_files(self._place, ".npy") if "/" not in file.name]
+        return sorted(names, key=lambda name: (_number(name), name))
 
 
-def _number(name: str) -> tuple[int, str]:
+def _number(name: str) -> int:
     digits = re.findall(r"\d+", name)
-    return (int(digits[-1]) if digits else 0, name)
+    return int(digits[-1]) if digits else 0

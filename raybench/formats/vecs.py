@@ -11,6 +11,7 @@ import numpy as np
 
 from raybench.errors import DataError
 from raybench.formats.base import StoredNeighbors, VectorFile, read_rows
+from raybench.formats.direction import whole_ids
 from raybench.formats.flat import FlatFile, head, replacing, size_bytes
 from raybench.formats.writing import check_dtype, check_plain, int32_ids, runs
 
@@ -29,15 +30,19 @@ class Vecs:
             raise DataError(f"{self.path} holds ids, no vectors; vectors are in .fvecs or .bvecs")
         return self._matrix()
 
-    def write(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
-        """Write all rows."""
+    def check(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
+        """DataError for vectors that have no place here."""
         suffix = self._suffix()
         if suffix == ".ivecs" or file.is_bits:
-            raise DataError(
-                f"{suffix} cannot hold {'packed bits' if file.is_bits else 'vectors'}; choose another format"
-            )
+            what = "packed bits" if file.is_bits else "vectors"
+            raise DataError(f"{suffix} cannot hold {what}; choose another format")
         check_dtype(dtype, (np.dtype(DTYPES[suffix]).name,), suffix)
         check_plain(file, suffix)
+        if not file.rows:
+            raise DataError(f"{suffix} says its dimensions in every row, and there are no rows; choose another format")
+
+    def write(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
+        """Write all rows."""
         with replacing(self.path) as path, path.open("wb") as out:
             for rows_BD in runs(file, dtype):
                 out.write(_with_heads(rows_BD).data)
@@ -46,17 +51,18 @@ class Vecs:
         """The ids of `.ivecs`."""
         if self._suffix() != ".ivecs":
             raise DataError(f"{self.path} holds vectors, no neighbours; neighbours are in .ivecs")
-        return StoredNeighbors(read_rows(self._matrix()).astype(np.int64), None)
+        return StoredNeighbors(whole_ids(read_rows(self._matrix()), self.path), None)
 
-    def write_neighbors(self, stored: StoredNeighbors) -> None:
+    def write_neighbors(self, stored: StoredNeighbors) -> bool:
         """Ids alone: the format has no place for distances."""
         if self._suffix() != ".ivecs":
             raise DataError(f"{self.path} is for vectors; write neighbours to .ivecs")
         with replacing(self.path) as path, path.open("wb") as out:
             out.write(_with_heads(int32_ids(stored, ".ivecs")).data)
+        return False
 
     def _suffix(self) -> str:
-        suffix = PurePosixPath(self.path).suffix
+        suffix = PurePosixPath(self.path).suffix.lower()
         if suffix not in DTYPES:
             raise DataError(f"{self.path} must end in {', '.join(DTYPES)}; its suffix says what it holds")
         return suffix
@@ -72,5 +78,5 @@ class Vecs:
 
 
 def _with_heads(rows_BD: Any) -> Any:
-    heads = np.full((len(rows_BD), 1), rows_BD.shape[1], "<i4").view(np.uint8)
-    return np.ascontiguousarray(np.concatenate([heads, np.ascontiguousarray(rows_BD).view(np.uint8)], axis=1))
+    heads_B1 = np.full((len(rows_BD), 1), rows_BD.shape[1], "<i4").view(np.uint8)
+    return np.ascontiguousarray(np.concatenate([heads_B1, np.ascontiguousarray(rows_BD).view(np.uint8)], axis=1))
