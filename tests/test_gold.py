@@ -126,6 +126,21 @@ def test_actors_find_the_same(made, tmp_path, ray_cluster):
 
 
 @pytest.mark.ray
+def test_relative_paths_are_those_of_the_caller(tmp_path, ray_cluster, monkeypatch):
+    """Workers run in other folders, and still find a corpus that is named from the caller's."""
+    from raybench.distributed.gold import RayGold
+
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(1)
+    rows = random.standard_normal((500, 16)).astype(np.float16)
+    np.save("base.npy", rows)
+    for name, corpus in (("bare", "base.npy"), ("spec", "transformed('base.npy', 'float16()')")):
+        done = find_gold(GoldRequest(corpus, "base.npy", 1), name, RayGold(1, 1), Silent())
+        ids = read_gold(done["uri"])[0].ids_QK[:, 0]
+        np.testing.assert_array_equal(ids, (rows.astype(float) @ rows.astype(float).T).argmax(axis=1))
+
+
+@pytest.mark.ray
 def test_a_killed_actor_is_replaced(made, tmp_path, ray_cluster, monkeypatch):
     """An actor whose process is killed in its first part is started again, and nothing of the result changes."""
     import os
@@ -242,6 +257,8 @@ def test_the_command_ends_with_json_and_a_table(tmp_path, capsys):
         (["--precision", "float8"], "is not known"),
         (["--workers", "0"], "does not fit"),
         (["-k", "-1"], "asks for nothing"),
+        (["--to", "truth.npy"], "without neighbours"),
+        (["--to", "truth"], "does not say in which format"),
     ],
 )
 def test_wrong_options(tmp_path, capsys, extra, sentence):

@@ -55,7 +55,13 @@ def command(
     if dry_run:
         _print_plan(request, out, workers, as_json=as_json)
         return
-    gold.plan_gold(request, out, gold.Workers(workers or 1, 1))  # what is wrong is said before Ray starts
+    # What is wrong is said before Ray starts.
+    gold.plan_gold(request, out, gold.Workers(workers or 1, 1))
+    if target is not None:
+        from raybench.formats import recipe_of
+
+        if not hasattr(recipe_of(target, is_target=True), "write_neighbors"):
+            raise click.UsageError(f"--to {target!r} is of a format without neighbours; end it in .h5, .ivecs or .ibin")
     published = None if truth is None else _open_neighbors(truth)
     check_writable(out)
     reporter = TerminalReporter()

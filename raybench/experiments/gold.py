@@ -23,7 +23,7 @@ from raybench.arrays import Neighbors
 from raybench.environment import available_cores, environment
 from raybench.errors import RequestError, WorkError
 from raybench.experiments.reporting import Reporter
-from raybench.formats import open_vectors
+from raybench.formats import anchored, open_vectors
 from raybench.formats.base import VectorFile, read_rows, width
 from raybench.search import gold as parts
 from raybench.search.certified import METRICS, Questions
@@ -162,7 +162,7 @@ def _search(
 ) -> list[PartFacts]:
     request = plan.request
     search = Search(
-        request.corpus, request.metric, request.k + 1, storage.join(plan.uri, "parts"), request.precision,
+        anchored(request.corpus), request.metric, request.k + 1, storage.join(plan.uri, "parts"), request.precision,
         plan.workers.threads, plan.rows,
     )  # fmt: skip
     facts, left = [], sum(one.stop - one.start for one in plan.left)

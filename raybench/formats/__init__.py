@@ -3,6 +3,7 @@
 Where a format numbers from 1, stores distances, or packs bits is known to its own file and to nobody else.
 """
 
+import dataclasses
 import re
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,6 +15,7 @@ from raybench.errors import DataError, RequestError
 from raybench.formats.base import FormatRecipe, StoredNeighbors, VectorFile
 from raybench.registry import Registry
 from raybench.spec import Spec
+from raybench.transforms import TRANSFORMS
 
 FORMATS: Registry[FormatRecipe] = Registry(
     "vector format",
@@ -51,14 +53,40 @@ def recipe_of(text: str, *, is_target: bool = False) -> Any:
     suffix = PurePosixPath(text).suffix.lower()
     if suffix in _SUFFIXES:
         return FORMATS.load(_SUFFIXES[suffix])(text)
+    if is_target and suffix == ".hdf5":
+        raise RequestError(
+            f"{text!r} may be of two formats; write sisap({text!r}) or ann_benchmarks({text!r}, distance=...)"
+        )
     if suffix in _HDF5:
         return FORMATS.load("sisap" if is_target else _hdf5_kind(text))(text)
     if not is_target:
         return FORMATS.load(_folder_kind(text))(text)
     raise RequestError(
-        f"{text!r} does not say in which format to write; end it in {', '.join((*_SUFFIXES, *_HDF5[:2]))}, or give a spec "
+        f"{text!r} does not say in which format to write; end it in {', '.join((*_SUFFIXES, *_HDF5[:1]))}, or give a spec "
         "such as clip_retrieval('folder')"
     )
+
+
+def anchored(text: str) -> str:
+    """The same vectors, named so that a process in another folder finds them: local paths made absolute."""
+    if not _CALL.fullmatch(text.strip()):
+        return storage.absolute(text)
+    spec = Spec.parse(text)
+    fields = [field.name for field in dataclasses.fields(FORMATS.load(spec.name))]
+    args = tuple(_anchor(name, value) for name, value in zip(fields, spec.args, strict=False))
+    params = tuple((name, _anchor(name, value)) for name, value in spec.params)
+    return str(dataclasses.replace(spec, args=args, params=params))
+
+
+def _anchor(field: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if field == "vectors":
+        return anchored(value)
+    is_place = field in ("path", "folder") or (
+        field == "transform" and not _CALL.fullmatch(value) and value not in TRANSFORMS.names
+    )
+    return storage.absolute(value) if is_place else value
 
 
 def _hdf5_kind(path: str) -> str:

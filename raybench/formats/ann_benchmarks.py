@@ -49,7 +49,7 @@ class AnnBenchmarks:
 
     def check(self, file: VectorFile, dtype: np.dtype[Any]) -> None:
         """DataError for vectors that have no place here."""
-        self._check_distance()
+        self._check_goes_with(file.dim)
         check_plain(file, "ann-benchmarks' HDF5")
         if file.is_bits:
             raise DataError("ann-benchmarks' HDF5 holds bits as single values; write SISAP's HDF5 instead")
@@ -74,7 +74,7 @@ class AnnBenchmarks:
 
     def write_neighbors(self, stored: StoredNeighbors) -> bool:
         """Add `neighbors` and `distances`."""
-        self._check_distance()
+        self._check_goes_with(None)
         check_full(stored, "ann-benchmarks' HDF5")
         numbers = distances(stored, "ann-benchmarks' HDF5", np.float64 if self.wide else np.float32)
         ids = stored.ids_QK if self.wide else int32_ids(stored, "ann-benchmarks' HDF5")
@@ -84,12 +84,23 @@ class AnnBenchmarks:
                 hdf5.put(out, name, array.shape, array.dtype, self.path)[...] = array
         return True
 
-    def _check_distance(self) -> None:
-        if self.distance is None and not storage.exists(self.path):
+    def _check_goes_with(self, dim: int | None) -> None:
+        """DataError for what would make one file of two data sets, or one that does not name its distance."""
+        held, others = None, None
+        if storage.exists(self.path):
+            other = "test" if self.split == "train" else "train"
+            with hdf5.opened(self.path) as file:
+                held = _text(file.attrs["distance"]) if "distance" in file.attrs else None
+                others = None if hdf5.find(file, other, self.path) is None else hdf5.vectors(file, other, self.path).dim
+        if self.distance is None and held is None:
             raise DataError(
                 f"ann-benchmarks' HDF5 names its distance; write ann_benchmarks({self.path!r}, distance='angular'), or "
                 "'euclidean'"
             )
+        if held is not None and self.distance not in (None, held):
+            raise DataError(f"{self.path} is of distance {held[:80]!r}, not {self.distance!r}; write another file")
+        if None not in (dim, others) and dim != others:
+            raise DataError(f"{self.path} has vectors of {others} dimensions, and these have {dim}; write another file")
 
     def _describe(self, out: h5py.File) -> None:
         if self.distance is not None:

@@ -2,6 +2,7 @@
 
 Parquet has no rows to seek to, and files with a million vectors in one row group are common. So a reader stays open
 where it stopped: rows in order are decoded once, in batches; a step elsewhere begins again at the row group of that row.
+At its end it is closed, so that a folder of a hundred parts holds the buffers of one.
 
 Axes: B rows of a run, D dimensions.
 """
@@ -30,8 +31,8 @@ _BATCH_BYTES = 8 * 1024**2
 class _Cursor:
     """The batches of a column from some row on."""
 
-    def __init__(self, path: str, column: str, batch_rows: int, firsts: tuple[int, ...]) -> None:
-        self._path, self._column, self._batch_rows, self._firsts = path, column, batch_rows, firsts
+    def __init__(self, path: str, column: str, batch_rows: int, firsts: tuple[int, ...], rows: int) -> None:
+        self._path, self._column, self._batch_rows, self._firsts, self._rows = path, column, batch_rows, firsts, rows
         self._position = -1
         self._batches: Iterator[Any] = iter(())
         self._rest: Any = None
@@ -49,11 +50,16 @@ class _Cursor:
                 self._rest = self._rest.slice(len(part))
                 first, self._position = self._position, self._position + len(part)
                 yield first, part
+            if self._position == self._rows:
+                self._close()
+
+    def _close(self) -> None:
+        self._position, self._batches, self._rest = -1, iter(()), None
 
     def _seek(self, start: int) -> None:
-        self._position = -1  # until it is there: a failure on the way must not be taken for a place
+        self._close()  # until it is there: a failure on the way must not be taken for a place
         group = int(np.searchsorted(self._firsts, start, side="right")) - 1
-        file = pq.ParquetFile(storage.open_random(self._path), pre_buffer=False, buffer_size=_BATCH_BYTES)
+        file = pq.ParquetFile(_source(self._path), pre_buffer=False, buffer_size=_BATCH_BYTES)
         groups = range(group, len(self._firsts))
         self._batches = file.iter_batches(
             self._batch_rows, row_groups=groups, columns=[self._column], use_threads=False
@@ -109,7 +115,8 @@ class ParquetColumn:
             return iter(())
         wide = self.dim * self.dtype.itemsize if column == self.column else 8
         rows = max(1, min(_BATCH_BYTES // wide, 65_536))
-        return self._cursors.setdefault(column, _Cursor(self.path, column, rows, self.firsts)).take(start, stop)
+        cursor = _Cursor(self.path, column, rows, self.firsts, self.rows)
+        return self._cursors.setdefault(column, cursor).take(start, stop)
 
     def _matrix(self, lists: Any, first_row: int) -> Matrix:
         if lists.null_count:
@@ -139,10 +146,15 @@ def reading(path: str) -> Iterator[None]:
         raise DataError(f"{path} is no readable Parquet file: {reason}; write it again") from None
 
 
+def _source(path: str) -> Any:
+    """A file for reads at any place; no mapping, because what was read of one stays resident."""
+    return storage.open_random(path) if storage.is_s3(path) else pa.OSFile(storage.absolute(path), "rb")
+
+
 def open_column(path: str, column: str | None, id_column: str | None) -> ParquetColumn:
     """A column of vectors: the named one, or the only one of lists of numbers."""
     storage.facts(path)
-    with reading(path), storage.open_random(path) as source:
+    with reading(path), _source(path) as source:
         file = pq.ParquetFile(source, pre_buffer=False)
         name = _chosen(file.schema_arrow, column, path)
         kind = file.schema_arrow.field(name).type
