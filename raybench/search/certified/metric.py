@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from raybench.arrays import Rows
 from raybench.errors import DataError
 
 METRICS = ("ip", "cosine", "l2", "hamming")
@@ -143,33 +144,43 @@ class Questions:
 def score_rows(questions: Questions, query: int, rows: Matrix, *, is_exact: bool) -> Float64:
     """The float64 scores of one query and rows as they are stored (packed for hamming)."""
     score_C = np.empty(len(rows))
-    query_D = questions.rows_QD[query]
+    query_D, norm = questions.rows_QD[query], questions.norms_Q[query]
     for start in range(0, len(rows), _SCORED_ROWS):
         part = slice(start, start + _SCORED_ROWS)
-        stored = unpack(rows[part]) if questions.metric == "hamming" else rows[part]
-        score_C[part] = _scores(questions, query, query_D, _to_float64(stored), is_exact)
+        rows_CD = _stored(questions, rows[part])
+        # Where no sum can round, BLAS may sum as it likes.
+        dots_C = rows_CD @ query_D if is_exact and questions.metric != "l2" else None
+        score_C[part] = _scores(questions, query_D, norm, rows_CD, dots_C)
     return score_C
 
 
-def _scores(questions: Questions, query: int, query_D: Float64, rows_CD: Float64, is_exact: bool) -> Float64:
+def score_pairs(questions: Questions, query_C: Rows, rows: Matrix) -> Float64:
+    """The float64 scores of pairs: the same numbers as `score_rows`, for a few pairs of many queries."""
+    rows_CD = _stored(questions, rows)
+    return _scores(questions, questions.rows_QD[query_C], questions.norms_Q[query_C], rows_CD, None)
+
+
+def _stored(questions: Questions, rows: Matrix) -> Float64:
+    return _to_float64(unpack(rows) if questions.metric == "hamming" else rows)
+
+
+def _scores(
+    questions: Questions, queries: Float64, norms: Float64, rows_CD: Float64, dots_C: Float64 | None
+) -> Float64:
+    """Scores of rows (which are overwritten) and one query, or a query for each; `dots_C` where they are known."""
     if questions.metric == "l2":
-        rows_CD -= query_D
+        rows_CD -= queries
         rows_CD *= rows_CD
         return np.asarray(-rows_CD.sum(axis=1)) + 0.0
-    if questions.metric == "cosine":
-        lengths_C = np.sqrt((rows_CD * rows_CD).sum(axis=1)) * questions.norms_Q[query]
-        # Both lengths are of float64 rows, so a zero length is a zero vector.
-        dots_C = _dots(rows_CD, query_D, is_exact)
+    lengths_C = np.sqrt((rows_CD * rows_CD).sum(axis=1)) * norms if questions.metric == "cosine" else None
+    if dots_C is None:
+        rows_CD *= queries
+        dots_C = rows_CD.sum(axis=1)
+    dots_C = np.asarray(dots_C) + 0.0  # -0 becomes 0
+    if lengths_C is not None:
+        # Lengths are of float64 rows, so a zero length is a zero vector.
         return np.asarray(np.divide(dots_C, lengths_C, out=np.zeros(len(dots_C)), where=lengths_C > 0))
-    dots_C = _dots(rows_CD, query_D, is_exact)
     return (dots_C - questions.dim) / 2 if questions.metric == "hamming" else dots_C
-
-
-def _dots(rows_CD: Float64, query_D: Float64, is_exact: bool) -> Float64:
-    if is_exact:
-        return np.asarray(rows_CD @ query_D) + 0.0  # no rounding, so BLAS may sum as it likes; -0 becomes 0
-    rows_CD *= query_D
-    return np.asarray(rows_CD.sum(axis=1)) + 0.0
 
 
 def _to_float64(rows: Matrix) -> Float64:

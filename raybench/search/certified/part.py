@@ -25,7 +25,7 @@ from raybench.search.certified.blocks import Part, Ring
 from raybench.search.certified.duplicates import Groups, group
 from raybench.search.certified.found import Found, order, slots
 from raybench.search.certified.matrix import MatrixScan
-from raybench.search.certified.metric import Float64, Matrix, Questions, granularity, longest, score_rows
+from raybench.search.certified.metric import Float64, Matrix, Questions, granularity, longest, score_pairs, score_rows
 from raybench.search.certified.reservoir import Reservoir
 from raybench.search.certified.scan import Block, Scan, Tile
 from raybench.search.certified.tally import Tally
@@ -188,10 +188,7 @@ class _Search:
         query_C = np.sort(draw.integers(0, len(self._questions), min(_AUDITED, len(block))))
         row_C = draw.integers(0, len(block), len(query_C))
         bounds = self._tile.sample(block, query_C, row_C)
-        asked, begin = np.unique(query_C, return_index=True)
-        score_C = np.concatenate(
-            [self._scores(int(q), places) for q, places in zip(asked, np.split(row_C + start, begin[1:]), strict=True)]
-        )
+        score_C = score_pairs(self._questions, query_C, self._part.take(row_C + start))
         least, greatest = self._questions.value_bounds(score_C, self._questions.norms_Q[query_C])
         wrong = ~((bounds.lower_C <= greatest) & (bounds.upper_C >= least))
         self.tally.audited += len(query_C)
