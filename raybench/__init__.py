@@ -29,7 +29,7 @@ _PLACES = {
     "Spec": "raybench.spec",
     "Vectors": "raybench.arrays",
     "WorkError": "raybench.errors",
-    "load": "raybench.experiments.evaluation",
+    "load": "raybench.experiments.evaluation_file",
     "open_collection": "raybench.collection",
     "parse_measure": "raybench.metrics",
 }

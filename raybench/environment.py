@@ -12,6 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from raybench.errors import RequestError
+
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _LIBRARIES = (
     "raybench",
     "numpy",
@@ -50,6 +53,19 @@ def memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return 0
+
+
+def parse_bytes(text: str, what: str) -> int:
+    """A size such as 4GiB, 512M or 1.5G (all in powers of 1,024); RequestError that names `what` for anything else."""
+    number = text.strip().lower().removesuffix("b").removesuffix("i")
+    unit = number[-1:] if number[-1:] in _UNITS and number[-1:] else ""
+    try:
+        size = int(float(number.removesuffix(unit)) * _UNITS[unit])
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 1:
+        raise RequestError(f"{what} {text!r} is no size; write it like 4GiB or 512MiB")
+    return size
 
 
 def let_blas_choose() -> str | None:

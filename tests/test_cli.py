@@ -11,7 +11,7 @@ import yaml
 
 from raybench import results
 from raybench.cli import VERBS, main
-from raybench.experiments import evaluation as files
+from raybench.experiments import evaluation_file as files
 
 GOOD = {
     "name": "small", "images": "scenes(images=200, seed=4)", "encoders": ["tiny(dim=16)"],

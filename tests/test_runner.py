@@ -14,7 +14,7 @@ from PIL import Image
 from raybench import results, storage
 from raybench.collection import open_collection
 from raybench.errors import DataError
-from raybench.experiments import evaluation as files
+from raybench.experiments import evaluation_file as files
 from raybench.experiments import judgments, runner
 from raybench.experiments.backend import LocalBackend
 from raybench.experiments.reporting import Silent

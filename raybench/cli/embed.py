@@ -18,10 +18,13 @@ def command(evaluation: str, out: str, settings: tuple[str, ...], local: bool, d
     """
     from raybench import storage
     from raybench.cli.progress import TerminalReporter
-    from raybench.experiments import evaluation as files
+    from raybench.experiments import evaluation_file as files
+    from raybench.experiments.evaluation import Evaluation
     from raybench.preflight import check_writable
 
     loaded = files.load(evaluation, settings)
+    if not isinstance(loaded, Evaluation):
+        raise click.UsageError(f"{evaluation} is an evaluation of vectors: there is nothing to embed; use raybench run")
     out = storage.absolute(out)
     if dry_run:
         evaluate.print_plan(loaded, out, as_json=as_json)

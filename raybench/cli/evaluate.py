@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,9 @@ import click
 if TYPE_CHECKING:
     from raybench.experiments.backend import Backend
     from raybench.experiments.evaluation import Evaluation
-    from raybench.experiments.runner import Run
+    from raybench.experiments.gold import GoldBackend
+    from raybench.experiments.run_file import Run
+    from raybench.experiments.vector_evaluation import VectorEvaluation
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,6 +36,15 @@ def options(command: Command) -> Command:
     return command
 
 
+def choose_blas() -> None:
+    """Let numpy's BLAS pick its kernel, and say so where the environment had forced another; before numpy is imported."""
+    from raybench.environment import let_blas_choose
+
+    kernel = let_blas_choose()
+    if kernel:
+        click.echo(f"OPENBLAS_CORETYPE={kernel} was set and is left out: the library knows this processor", err=True)
+
+
 @contextmanager
 def backend(*, local: bool) -> "Iterator[Backend]":
     """Ray (joined or started), or this process."""
@@ -47,10 +59,25 @@ def backend(*, local: bool) -> "Iterator[Backend]":
         yield worker
 
 
-def evaluate(evaluation: "Evaluation", out: str, *, local: bool, dry_run: bool, as_json: bool) -> None:
+@contextmanager
+def gold_backend(*, local: bool, workers: int | None) -> "Iterator[GoldBackend]":
+    """Who searches exactly: `workers` actors on Ray (one per node where it is None or 0), or this process."""
+    if local:
+        from raybench.experiments.gold import LocalGold
+
+        yield LocalGold()
+        return
+    from raybench.distributed.gold import ray_gold
+
+    with ray_gold(workers or None) as searchers:
+        yield searchers
+
+
+def evaluate(
+    evaluation: "Evaluation | VectorEvaluation", out: str, *, local: bool, dry_run: bool, as_json: bool
+) -> None:
     """Run an evaluation, write its report, and print the table; or print the plan."""
     from raybench import storage
-    from raybench.cli.progress import TerminalReporter
     from raybench.preflight import check_writable
 
     out = storage.absolute(out)
@@ -58,32 +85,56 @@ def evaluate(evaluation: "Evaluation", out: str, *, local: bool, dry_run: bool, 
         print_plan(evaluation, out, as_json=as_json)
         return
     check_writable(out)
-    from raybench.experiments import runner
+    made = _run(evaluation, out, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), local=local)
     from raybench.report.page import write_report
 
-    prepared = runner.prepare(evaluation, out)
-    with backend(local=local) as worker:
-        made = runner.run(prepared, worker, TerminalReporter(), shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     report = write_report(out)
-    _print_table(made)
+    _print_tables(made)
     for warning in made.warnings:
         click.echo(f"warning: {warning}")
     click.echo(f"report: {report}")
     if as_json:
         keys = ("experiment", "measure", "value", "low", "high", "queries", "unit", "direction", "encoder", "transform")
         records = [{key: getattr(record, key) for key in (*keys, "index")} for record in made.records]
-        click.echo(json.dumps({"ok": True, "report": report, "out": out, "records": records}, ensure_ascii=False))
+        sheets = [asdict(sheet) for sheet in made.sheets]
+        done = {"ok": True, "report": report, "out": out, "records": records, "sheets": sheets}
+        click.echo(json.dumps(done, ensure_ascii=False))
 
 
-def _print_table(made: "Run") -> None:
+def _run(evaluation: "Evaluation | VectorEvaluation", out: str, command: str, *, local: bool) -> "Run":
+    """The runner of the evaluation's kind; inputs are looked at before Ray starts."""
+    from raybench.cli.progress import TerminalReporter
+    from raybench.experiments.evaluation import Evaluation
+
+    if isinstance(evaluation, Evaluation):
+        from raybench.experiments import runner
+
+        prepared = runner.prepare(evaluation, out)
+        with backend(local=local) as worker:
+            return runner.run(prepared, worker, TerminalReporter(), command)
+    from raybench.experiments import vector_runner
+
+    if local and evaluation.workers > 1:
+        raise click.UsageError(f"workers={evaluation.workers}, but --local is one process; leave one of them out")
+    vector_runner.check_inputs(evaluation)
+    with gold_backend(local=local, workers=evaluation.workers) as searchers:
+        return vector_runner.run(evaluation, out, searchers, TerminalReporter(), command)
+
+
+def _print_tables(made: "Run") -> None:
     from rich.console import Console
 
+    from raybench.report.sheets import print_sheet
     from raybench.report.tables import print_records
 
-    print_records(made.records, Console(width=None if sys.stdout.isatty() else 100, highlight=False))
+    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    if made.records:
+        print_records(made.records, console)
+    for sheet in made.sheets:
+        print_sheet(sheet, console)
 
 
-def print_plan(evaluation: "Evaluation", out: str, *, as_json: bool) -> None:
+def print_plan(evaluation: "Evaluation | VectorEvaluation", out: str, *, as_json: bool) -> None:
     """What a run would read, make and use; nothing is started or written."""
     from raybench import storage
     from raybench.experiments.plan import plan

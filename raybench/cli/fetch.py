@@ -23,9 +23,9 @@ def command(
 ) -> None:
     """Fetch published files, or those of a list: verified, and resumed where an earlier try stopped.
 
-    NAME is a group (sisap-300K, sisap-10M, sisap-100M: vectors, public queries, float64 gold; sisap2023, sisap2024: all
-    files of a list), one published file (laion2B-en-clip768v2-n=300K.h5, or sisap2024/laion2B-en-clip768v2-n=1M.h5), or a
-    text file: an address a line, after it as known md5:HEX or sha256:HEX and the size in bytes (aria2's input files and
+    NAME is a group (sisap-300K, sisap-10M, sisap-100M: vectors, public queries, float64 gold; with -projections after it,
+    the challenge's projections of them; sisap2023, sisap2024: all files of a list), one published file
+    (laion2B-en-clip768v2-n=300K.h5, or sisap2024/laion2B-en-clip768v2-n=1M.h5), or a text file: an address a line, after it as known md5:HEX or sha256:HEX and the size in bytes (aria2's input files and
     CSV with the columns url,checksum,size,name are read too).
     """
     from raybench import storage

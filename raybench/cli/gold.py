@@ -1,17 +1,15 @@
 """`raybench gold --corpus SPEC --queries SPEC -k N --out URI`."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from raybench.experiments.gold import GoldBackend, GoldRequest
-    from raybench.formats.base import StoredNeighbors
+from raybench.cli.evaluate import choose_blas, gold_backend
 
-_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+if TYPE_CHECKING:
+    from raybench.experiments.gold import GoldRequest
+    from raybench.formats.base import StoredNeighbors
 
 
 @click.command("gold")
@@ -37,11 +35,10 @@ def command(
     SPEC is a path (.h5, .hdf5, .fbin, .npy, .fvecs, .parquet, a folder of embeddings) or a spec such as
     sisap("laion2B-en-clip768v2-n=300K.h5").
     """
-    from raybench.environment import let_blas_choose
-
-    kernel = let_blas_choose()
+    choose_blas()
     from raybench import storage
     from raybench.cli.progress import TerminalReporter
+    from raybench.environment import parse_bytes
     from raybench.experiments import gold
     from raybench.preflight import check_writable
     from raybench.search.certified.matrix import SCANS
@@ -50,7 +47,7 @@ def command(
         raise click.UsageError(f"--precision {precision!r} is not known; use auto or one of {', '.join(SCANS)}")
     if workers is not None and (workers < 1 or local):
         raise click.UsageError(f"--workers {workers} does not fit; give 1 or more, and not with --local")
-    request = gold.GoldRequest(corpus, queries, k, metric, _bytes(memory), precision)
+    request = gold.GoldRequest(corpus, queries, k, metric, parse_bytes(memory, "--memory"), precision)
     out = storage.absolute(out)
     if dry_run:
         _print_plan(request, out, workers, as_json=as_json)
@@ -65,9 +62,7 @@ def command(
     published = None if truth is None else _open_neighbors(truth)
     check_writable(out)
     reporter = TerminalReporter()
-    if kernel:
-        reporter.say(f"OPENBLAS_CORETYPE={kernel} was set and is left out: the library knows this processor")
-    with _backend(local=local, workers=workers) as backend:
+    with gold_backend(local=local, workers=workers) as backend:
         manifest = gold.find_gold(request, out, backend, reporter)
     if target is not None:
         from raybench.formats import write_neighbors
@@ -89,32 +84,6 @@ def _open_neighbors(text: str) -> "StoredNeighbors":
     from raybench.formats import open_neighbors
 
     return open_neighbors(text)
-
-
-@contextmanager
-def _backend(*, local: bool, workers: int | None) -> "Iterator[GoldBackend]":
-    if local:
-        from raybench.experiments.gold import LocalGold
-
-        yield LocalGold()
-        return
-    from raybench.distributed.gold import ray_gold
-
-    with ray_gold(workers) as backend:
-        yield backend
-
-
-def _bytes(text: str) -> int:
-    """A size such as 4GiB, 512M or 1.5G (all in powers of 1,024)."""
-    number = text.strip().lower().removesuffix("b").removesuffix("i")
-    unit = number[-1:] if number[-1:] in _UNITS and number[-1:] else ""
-    try:
-        size = int(float(number.removesuffix(unit)) * _UNITS[unit])
-    except ValueError:
-        raise click.UsageError(f"--memory {text!r} is no size; write it like 4GiB or 512MiB") from None
-    if size < 1:
-        raise click.UsageError(f"--memory {text!r} is no size; write it like 4GiB or 512MiB")
-    return size
 
 
 def _print_plan(request: "GoldRequest", out: str, workers: int | None, *, as_json: bool) -> None:

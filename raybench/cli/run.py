@@ -14,7 +14,8 @@ def command(evaluation: str, out: str, settings: tuple[str, ...], local: bool, d
 
     The name `demo` stands for the embedded evaluation file.
     """
-    from raybench.experiments import evaluation as files
+    evaluate.choose_blas()
+    from raybench.experiments import evaluation_file as files
 
     if evaluation == "demo":
         loaded = files.parse(evaluate.demo_file(), "the embedded evaluation", settings)

@@ -9,13 +9,12 @@ Axes: Q queries, K neighbours.
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from raybench.arrays import Neighbors
 from raybench.errors import RequestError
-from raybench.formats import open_vectors
-from raybench.formats.base import StoredNeighbors, read_rows
-from raybench.search.certified import Questions
-from raybench.search.certified.metric import score_rows
+from raybench.experiments.rescoring import Ids, score_found
+from raybench.formats.base import StoredNeighbors
 
 _DEPTHS = (1, 10, 30, 100, 1_000)
 
@@ -27,17 +26,17 @@ def agreement(exact: Neighbors, published: StoredNeighbors, corpus: str, queries
             f"the published neighbours are of {len(published.ids_QK)} queries, these of {len(exact)}; take its queries"
         )
     deepest = min(exact.k, published.ids_QK.shape[1])
-    depths = sorted({depth for depth in (*_DEPTHS, deepest) if depth <= deepest})
-    scores_QK = _scores(exact.top(deepest), published.ids_QK[:, :deepest], corpus, queries, metric)
+    theirs_QK = _once(published.ids_QK[:, :deepest])
+    [scores_QK] = score_found([theirs_QK], exact, corpus, queries, metric)
     found = {}
-    for depth in depths:
-        ids_QK, theirs_QK = exact.ids_QK[:, :depth], published.ids_QK[:, :depth]
-        right_QK = _isin(theirs_QK, ids_QK)
-        tied_QK = right_QK | ((scores_QK[:, :depth] >= exact.scores_QK[:, depth - 1 : depth]) & (theirs_QK >= 0))
+    for depth in sorted({depth for depth in (*_DEPTHS, deepest) if depth <= deepest}):
+        ids_QK = exact.ids_QK[:, :depth]
+        right_QK = _isin(theirs_QK[:, :depth], ids_QK)
+        is_tied_QK = (scores_QK[:, :depth] >= exact.scores_QK[:, depth - 1 : depth]) & (theirs_QK[:, :depth] >= 0)
         held_Q = np.maximum((ids_QK >= 0).sum(axis=1), 1)
-        by_id_Q, tied_Q = right_QK.sum(axis=1) / held_Q, tied_QK.sum(axis=1) / held_Q
+        tied_Q = (right_QK | is_tied_QK).sum(axis=1) / held_Q
         found[str(depth)] = {
-            "by_id": float(by_id_Q.mean()), "with_ties": float(tied_Q.mean()),
+            "by_id": float((right_QK.sum(axis=1) / held_Q).mean()), "with_ties": float(tied_Q.mean()),
             "queries_that_differ": int((tied_Q < 1).sum()),
         }  # fmt: skip
     return {"depths": found, "lines": [_sentence(depth, values) for depth, values in found.items()]}
@@ -50,30 +49,17 @@ def _sentence(depth: str, values: dict[str, Any]) -> str:
     )
 
 
-def _isin(theirs_QK: np.ndarray[Any, np.dtype[np.int64]], ids_QK: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
-    """Whether each published row, counted once, is in the exact list of its query."""
-    right_QK = np.zeros(theirs_QK.shape, np.bool_)
-    for query, (theirs, ids) in enumerate(zip(theirs_QK, ids_QK, strict=True)):
-        _, first = np.unique(theirs, return_index=True)
-        once = np.zeros(len(theirs), np.bool_)
-        once[first] = True
-        right_QK[query] = once & np.isin(theirs, ids) & (theirs >= 0)
-    return right_QK
+def _once(ids_QK: Ids) -> Ids:
+    """Lists in which a row that comes again is padding: it counts once."""
+    order_QK = np.argsort(ids_QK, axis=1, kind="stable")
+    sorted_QK = np.take_along_axis(ids_QK, order_QK, axis=1)
+    is_again_QK = np.zeros(ids_QK.shape, np.bool_)
+    np.put_along_axis(is_again_QK, order_QK[:, 1:], sorted_QK[:, 1:] == sorted_QK[:, :-1], axis=1)
+    return np.where(is_again_QK, -1, ids_QK)
 
 
-def _scores(exact: Neighbors, theirs_QK: Any, corpus: str, queries: str, metric: str) -> Any:
-    """Float64 scores of published rows that are not in the exact list; -inf for the others, and for a row listed twice."""
-    scores_QK = np.full(theirs_QK.shape, -np.inf)
-    rows, asked = open_vectors(corpus), Questions.of(read_rows(open_vectors(queries)), metric)
-    if int(theirs_QK.max(initial=-1)) >= rows.rows:
-        raise RequestError(
-            f"the published neighbours name row {int(theirs_QK.max())}, but {corpus} has {rows.rows} rows"
-        )
-    for query in range(len(exact)):
-        _, first = np.unique(theirs_QK[query], return_index=True)
-        for place in first:
-            row = int(theirs_QK[query, place])
-            if row >= 0 and row not in exact.ids_QK[query]:
-                stored = read_rows(rows, row, row + 1)
-                scores_QK[query, place] = score_rows(asked, query, stored, is_exact=False)[0]
-    return scores_QK
+def _isin(theirs_QK: Ids, ids_QK: Ids) -> npt.NDArray[np.bool_]:
+    """Whether each published row is in the exact list of its query; padding is not."""
+    span = int(max(theirs_QK.max(initial=0), ids_QK.max(initial=0))) + 2
+    first_Q = np.arange(len(ids_QK))[:, None] * span
+    return np.asarray(np.isin(theirs_QK + first_Q, ids_QK + first_Q) & (theirs_QK >= 0))

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from raybench import results, storage
@@ -21,18 +20,18 @@ from raybench.experiments.backend import Backend
 from raybench.experiments.evaluation import Evaluation
 from raybench.experiments.fitting import fitted_transform
 from raybench.experiments.judgments import Judged
+from raybench.experiments.records import make_records, per_query_table
 from raybench.experiments.reporting import Reporter
 from raybench.indexes import INDEXES
 from raybench.indexes.base import FullIndex
-from raybench.metrics import Counts, Pairs, PerQuery, Ranks, chance, evaluate, evaluate_overlap, parse_measure
-from raybench.metrics.uncertainty import bootstrap_intervals, number_clusters
+from raybench.metrics import Counts, Pairs, PerQuery, Ranks, evaluate, evaluate_overlap, parse_measure
+from raybench.metrics.uncertainty import number_clusters
 from raybench.results import Record
-from raybench.search.topk import best
 from raybench.sources.base import Shard, Source
 from raybench.spec import Spec, content_key
 from raybench.transforms import Float16
 
-FORMAT = 1  # raise it when the same inputs give other numbers
+FORMAT = 2  # raise it when the same inputs give other numbers
 
 _LISTED = 100  # results that are kept of each query, where a measure looks so deep
 _QUERIES = 1_024  # ranked together: a block of pairs and their queries is all that is held twice
@@ -106,7 +105,8 @@ def measure_experiment(
     results.write_neighbors(results_uri, experiment.key, _neighbors_table(experiment, found.neighbors, qrels))
     results.write_gallery(results_uri, experiment.key, _gallery(experiment, found.neighbors, qrels, source, shards))
     records = _records(experiment, found, qrels, backend)
-    results.write(results_uri, experiment.key, records, _per_query(experiment, found.values, qrels))
+    per_query = per_query_table(experiment.key, found.values, qrels.query_ids, qrels.clusters)
+    results.write(results_uri, experiment.key, records, per_query)
 
 
 def _search(
@@ -153,7 +153,7 @@ def count_pairs(index: FullIndex, queries_QD: FloatMatrix, pairs: Pairs) -> Coun
 def _against_gold(
     experiment: Experiment, queries_QD: FloatMatrix, found: Neighbors, backend: Backend
 ) -> tuple[Neighbors, Neighbors]:
-    """The exact neighbours by the vectors as they are stored, and the found rows with their scores by those vectors."""
+    """The exact neighbours by the vectors as they are stored; the found rows, in their order, with such scores."""
     if experiment.is_gold:
         return found, found
     is_row_QK = found.ids_QK >= 0
@@ -164,51 +164,19 @@ def _against_gold(
     with backend.index(experiment.corpus, Float16(), INDEXES.make("exact()"), experiment.evaluation.shards) as index:
         gold = index.search(queries_QD, found.k)
         scores_QK[is_row_QK] = index.score(queries_QD, asked)
-    return gold, best(found.ids_QK, scores_QK, found.k)
+    # In the order in which they were found: sorted anew, the first k of a deeper list would be a search with re-ranking.
+    return gold, Neighbors(found.ids_QK, scores_QK)
 
 
 def _records(experiment: Experiment, found: _Found, qrels: Qrels, backend: Backend) -> list[Record]:
     evaluation = experiment.evaluation
-    clusters_Q = number_clusters(qrels.clusters)
-    intervals = bootstrap_intervals(
-        [value.values_Q for value in found.values], clusters_Q, [value.measure.statistic for value in found.values],
-        resamples=evaluation.intervals.resamples, level=evaluation.intervals.level, seed=evaluation.seed,
-    )  # fmt: skip
-    environment = json.dumps(backend.facts(), sort_keys=True)
-    return [
-        Record(
-            evaluation=evaluation.name, experiment=experiment.key, direction=experiment.direction,
-            encoder=experiment.encoder, transform=experiment.transform, index=experiment.index,
-            measure=str(value.measure), value=value.value,
-            low=None if interval is None else interval.low, high=None if interval is None else interval.high,
-            worst_tie=value.worst, best_tie=value.best,
-            chance=chance(value.measure, found.pairs, len(experiment.corpus)),
-            queries=len(qrels), clusters=int(clusters_Q.max()) + 1, corpus=len(experiment.corpus),
-            unit=value.measure.unit, method="one cluster: no interval" if interval is None else interval.method,
-            seed=evaluation.seed, environment=environment,
-        )
-        for value, interval in zip(found.values, intervals, strict=True)
-    ]  # fmt: skip
-
-
-def _per_query(experiment: Experiment, values: Sequence[PerQuery], qrels: Qrels) -> pa.Table:
-    tables = []
-    for value in values:
-        columns = {
-            "experiment": pa.array([experiment.key] * len(qrels), pa.string()),
-            "query_id": pa.array(qrels.query_ids, pa.string()),
-            "cluster_id": pa.array(qrels.clusters, pa.string()),
-            "measure": pa.array([str(value.measure)] * len(qrels), pa.string()),
-            "value": pa.array(value.values_Q, pa.float64()),
-            "worst_tie": _or_null(value.worst_Q, len(qrels)),
-            "best_tie": _or_null(value.best_Q, len(qrels)),
-        }
-        tables.append(pa.table(columns))
-    return pa.concat_tables(tables)
-
-
-def _or_null(values: npt.NDArray[np.float64] | None, length: int) -> pa.Array:
-    return pa.nulls(length, pa.float64()) if values is None else pa.array(values, pa.float64())
+    subject = {
+        "evaluation": evaluation.name, "experiment": experiment.key, "direction": experiment.direction,
+        "encoder": experiment.encoder, "transform": experiment.transform, "index": experiment.index,
+        "corpus": len(experiment.corpus), "seed": evaluation.seed,
+        "environment": json.dumps(backend.facts(), sort_keys=True),
+    }  # fmt: skip
+    return make_records(subject, found.values, number_clusters(qrels.clusters), found.pairs, evaluation.intervals)
 
 
 def _neighbors_table(experiment: Experiment, neighbors: Neighbors, qrels: Qrels) -> pa.Table:

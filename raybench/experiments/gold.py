@@ -258,6 +258,7 @@ def _manifest(
         "files": files,
         "environment": machine,
         "seconds": round(seconds, 3),
+        "parts_done_before": len(plan.done),  # by runs that were stopped, whose seconds are not counted here
     }
 
 

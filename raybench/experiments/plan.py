@@ -3,15 +3,22 @@
 from typing import Any
 
 from raybench import storage
+from raybench.environment import available_cores, parse_bytes
 from raybench.experiments.evaluation import Evaluation
+from raybench.experiments.vector_evaluation import VectorEvaluation
 from raybench.preflight import check_readable
 from raybench.sources import SOURCES
 from raybench.sources.tables import qrels_table, queries_table
 
 
-def plan(evaluation: Evaluation, out: str) -> dict[str, Any]:
-    """Shards, bytes and experiments; `lines` says it in words. Raises RequestError where a place cannot be read."""
+def plan(evaluation: Evaluation | VectorEvaluation, out: str) -> dict[str, Any]:
+    """What would be done; `lines` says it in words. Raises RequestError where a place cannot be read."""
     check_readable(out)
+    return _of_images(evaluation, out) if isinstance(evaluation, Evaluation) else _of_vectors(evaluation, out)
+
+
+def _of_images(evaluation: Evaluation, out: str) -> dict[str, Any]:
+    """Shards, bytes and experiments."""
     recipe = SOURCES.make(evaluation.images)
     lines: list[str] = []
     content: dict[str, Any] = {"name": evaluation.name, "images": evaluation.images, "lines": lines}
@@ -39,3 +46,27 @@ def plan(evaluation: Evaluation, out: str) -> dict[str, Any]:
         f"{len(evaluation.measures)} measures: {', '.join(evaluation.measures)}"
     )
     return content
+
+
+def _of_vectors(evaluation: VectorEvaluation, out: str) -> dict[str, Any]:
+    """Rows, dimensions and operations of the search for the truth; the spaces and files that follow."""
+    from raybench.experiments.gold import GoldRequest, Workers, plan_gold
+    from raybench.experiments.vector_runner import check_inputs
+
+    check_inputs(evaluation)
+    workers = Workers(evaluation.workers or 1, max(1, available_cores() // (evaluation.workers or 1)))
+    memory = parse_bytes(evaluation.gold.memory, "gold.memory")
+    request = GoldRequest(evaluation.corpus, evaluation.queries, evaluation.gold.k, evaluation.metric, memory)
+    gold = plan_gold(request, out, workers)
+    names = [*evaluation.grid.transforms, *(one.name for one in evaluation.projections)]
+    lines = [*gold.lines, *(f"then an exact search for {evaluation.depth} neighbours in {name}" for name in names)]
+    if names:
+        lines.append(f"each with {len(evaluation.measures)} measures: {', '.join(evaluation.measures)}")
+    if evaluation.truth is not None:
+        lines.append(f"compare the truth with {evaluation.truth}")
+    if evaluation.challenge is not None:
+        lines.append(f"{len(names) + 1} result files for SISAP {evaluation.challenge.year} into {out}/sisap")
+    return {
+        "name": evaluation.name, "corpus": evaluation.corpus, "rows": gold.rows, "queries": gold.queries,
+        "flop": gold.flop, "spaces": names, "lines": lines,
+    }  # fmt: skip

@@ -8,8 +8,7 @@ what is missing. `run.json` at the end lists what was used, made and lost.
 
 import itertools
 import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -22,35 +21,18 @@ from raybench.encoders.base import EncoderRecipe
 from raybench.errors import WorkError
 from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
-from raybench.experiments.evaluation import Evaluation, dump
+from raybench.experiments.evaluation import Evaluation
 from raybench.experiments.experiment import Experiment, measure_experiment
 from raybench.experiments.judgments import Judged
 from raybench.experiments.reporting import Reporter
+from raybench.experiments.run_file import Run
 from raybench.metrics import is_at_chance, parse_measure
-from raybench.results import Record
 from raybench.sources import SOURCES
 from raybench.sources.base import Shard, Source
 from raybench.sources.tables import qrels_table, queries_table
 from raybench.spec import Spec
 
 _UPSTREAM = "failed_to_"  # reasons of img2dataset: never downloaded, so no sign that reading goes wrong here
-
-
-@dataclass(slots=True)
-class Run:
-    """What a run has used and made so far; becomes run.json."""
-
-    evaluation: Evaluation
-    out: str
-    records: list[Record] = field(default_factory=list)
-    artifacts: list[dict[str, Any]] = field(default_factory=list)
-    experiments: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def place(self, *names: str) -> str:
-        """A place below the output folder."""
-        return storage.join(self.out, *names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +70,7 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
     for spec in evaluation.encoders:
         encoder = ENCODERS.make(spec)
         jobs = [_image_job(prepared, spec, encoder)] + ([_text_job(prepared, judged, spec, encoder)] if judged else [])
-        images[spec], *rest = _embed(progress, jobs, backend, reporter)
+        images[spec], *rest = _embed(progress, prepared, jobs, backend, reporter)
         if judged is None:
             judged = _store(progress, *judgments.from_captions(images[spec]))
             if progress.artifacts[0]["dropped"]:
@@ -96,7 +78,7 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
                     f"{sum(progress.artifacts[0]['dropped'].values())} images were dropped, and with them their captions: "
                     "the queries are the captions of the others"
                 )
-            rest = _embed(progress, [_text_job(prepared, judged, spec, encoder)], backend, reporter)
+            rest = _embed(progress, prepared, [_text_job(prepared, judged, spec, encoder)], backend, reporter)
         [texts[spec]] = rest
     if judged is None:
         raise WorkError("there are no queries; this is a defect of raybench")
@@ -111,7 +93,7 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
         experiment = Experiment(evaluation, direction, spec, transform, index, images[spec], texts[spec], judged)
         _experiment(progress, experiment, prepared, backend, reporter)
     progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
-    _write_run(progress, backend, command)
+    progress.write(backend.facts(), command)
     return progress
 
 
@@ -120,7 +102,7 @@ def embed_images(prepared: Prepared, backend: Backend, reporter: Reporter) -> Ru
     progress = Run(prepared.evaluation, prepared.out)
     _say_plan(prepared, backend, reporter)
     for spec in prepared.evaluation.encoders:
-        _embed(progress, [_image_job(prepared, spec, ENCODERS.make(spec))], backend, reporter)
+        _embed(progress, prepared, [_image_job(prepared, spec, ENCODERS.make(spec))], backend, reporter)
     return progress
 
 
@@ -145,9 +127,11 @@ def _text_job(prepared: Prepared, judged: Judged, spec: str, encoder: EncoderRec
     )  # fmt: skip
 
 
-def _embed(progress: Run, jobs: list[EmbedJob], backend: Backend, reporter: Reporter) -> list[Collection]:
+def _embed(
+    progress: Run, prepared: Prepared, jobs: list[EmbedJob], backend: Backend, reporter: Reporter
+) -> list[Collection]:
     """Embed with one encoder, keep account, and fail where too many images could not be read."""
-    settings = progress.evaluation.embed
+    settings = prepared.evaluation.embed
     started = time.perf_counter()
     with reporter.stage(f"embedding with {jobs[0].encoder_spec}", None) as advance:
         manifests = backend.embed(jobs, settings.workers, advance)
@@ -223,14 +207,3 @@ def _experiment(
         progress.warnings.append(
             f"{experiment.title}: {', '.join(doubtful)} cannot be told from a random ranking; is the model loaded right?"
         )
-
-
-def _write_run(progress: Run, backend: Backend, command: str) -> None:
-    evaluation = progress.evaluation
-    content = {
-        "name": evaluation.name, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
-        "evaluation": dump(evaluation), "seed": evaluation.seed, "shards": evaluation.shards,
-        "measures": list(evaluation.measures), "environment": backend.facts(), "warnings": progress.warnings,
-        "seconds": progress.seconds, "artifacts": progress.artifacts, "experiments": progress.experiments,
-    }  # fmt: skip
-    storage.write_json(progress.place("run.json"), content)

@@ -44,7 +44,7 @@ def published() -> tuple[Published, ...]:
 
 @functools.cache
 def groups() -> dict[str, tuple[Published, ...]]:
-    """Group names: each list, and for three sizes the vectors with the public queries and their float64 gold of 2023."""
+    """Group names: each list; for three sizes of 2023 the vectors, public queries and float64 gold, and the projections."""
     named = {listing: tuple(row for row in published() if row.listing == listing) for listing in _listings()}
     for size in ("300K", "10M", "100M"):
         names = (
@@ -52,7 +52,12 @@ def groups() -> dict[str, tuple[Published, ...]]:
             "public-queries-10k-clip768v2.h5",
             f"laion2B-en-public-gold-standard-v2-{size}-F64-IEEE754.h5",
         )
-        named[f"sisap-{size}"] = tuple(row for name in names for row in named["sisap2023"] if row.name == name)
+        families = ("pca32v2", "pca96v2", "hammingv2")
+        projected = [
+            name for one in families for name in (f"laion2B-en-{one}-n={size}.h5", f"public-queries-10k-{one}.h5")
+        ]
+        for group, wanted in ((f"sisap-{size}", names), (f"sisap-{size}-projections", projected)):
+            named[group] = tuple(row for name in wanted for row in named["sisap2023"] if row.name == name)
     return named
 
 

@@ -50,6 +50,16 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table beside the records, as the run wrote it: texts and numbers in columns."""
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | int | float | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """The facts of one run; empty where the file does not tell."""
 
@@ -64,6 +74,7 @@ class Run:
     seconds: Mapping[str, float]
     accounts: tuple[Account, ...]
     experiments: tuple[Mapping[str, Any], ...]
+    sheets: tuple[Sheet, ...] = ()
 
     @property
     def total_s(self) -> float:
@@ -90,7 +101,17 @@ def read_run(out_uri: str) -> Run | None:
         seconds={stage: float(_as(value, (int, float), uri)) for stage, value in seconds.items()},
         accounts=tuple(_account(_as(item, dict, uri), uri) for item in _get(facts, "artifacts", list, uri) or []),
         experiments=tuple(_as(item, dict, uri) for item in _get(facts, "experiments", list, uri) or []),
+        sheets=tuple(_sheet(_as(item, dict, uri), uri) for item in _get(facts, "sheets", list, uri) or []),
     )
+
+
+def _sheet(facts: Mapping[str, Any], uri: str) -> Sheet:
+    columns = tuple(str(column) for column in _get(facts, "columns", list, uri) or [])
+    rows = tuple(tuple(_as(row, list, uri)) for row in _get(facts, "rows", list, uri) or [])
+    for row in rows:
+        if len(row) != len(columns) or not all(cell is None or isinstance(cell, (str, int, float)) for cell in row):
+            raise DataError(f"{uri}: a row of a sheet does not have a value for each column; run again")
+    return Sheet(_get(facts, "title", str, uri) or "", _get(facts, "note", str, uri) or "", columns, rows)
 
 
 def _account(facts: Mapping[str, Any], uri: str) -> Account:

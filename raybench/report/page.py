@@ -19,7 +19,7 @@ from markupsafe import Markup
 from raybench import results, storage
 from raybench.errors import RequestError
 from raybench.metrics import MEASURES
-from raybench.report import figures, tables
+from raybench.report import figures, sheets, tables
 from raybench.report.account import Run, read_run
 from raybench.report.gallery import MOST_SYSTEMS, Gallery, gather
 from raybench.report.words import duration, facts, moment
@@ -101,19 +101,21 @@ def render(run: Run, sections: Sequence[Section], names: figures.Letters, notes:
         "moment": moment,
         "facts": facts,
         "timed": lambda stages: [(stage, duration(seconds)) for stage, seconds in stages.items()],
+        "cell": sheets.cell,
         "svg": Markup,  # the plots hold no text from data
     }
     records = [record for section in sections for row in section.block.rows for record in row.records.values()]
     kinds = {record.measure.partition("@")[0] for record in records}
     return environment.get_template("page.html.j2").render(
         run=run,
-        name=run.name or records[0].evaluation,
+        name=run.name or (records[0].evaluation if records else ""),
         sections=sections,
         systems=names,
         notes=notes,
         headline=tables.HEADLINE,
         interval=tables.interval,
         at_chance=tables.at_chance,
+        is_numeric=sheets.is_numeric,
         measures=tables.measure_order(record.measure for record in records),
         meanings={name: definition.says for name, definition in MEASURES.items() if name in kinds},
         methods=list(dict.fromkeys(record.method for record in records)),
@@ -127,6 +129,8 @@ def _records(out_uri: str, run: Run | None) -> tuple[list[Record], list[str]]:
     """The records of the run in the order of its experiments, and what a reader must know about the choice."""
     results_uri = storage.join(out_uri, "results")
     records = results.read_all(results_uri)
+    if not records and run is not None and run.sheets:
+        return [], []
     if not records:
         raise RequestError(
             f"{results_uri} holds no results; make some with `raybench run EVALUATION.yaml` or `raybench demo`"
@@ -196,6 +200,7 @@ def _summary(run: Run, records: Sequence[Record], notes: Sequence[str]) -> dict[
         "shards": run.shards,
         "environment": run.environment,
         "seconds": run.seconds,
+        "sheets": [asdict(sheet) for sheet in run.sheets],
         "notes": list(notes),
         "accounting": accounts,
         "records": [

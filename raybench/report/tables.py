@@ -28,7 +28,7 @@ HEADLINE = {
 }
 """The measures that are shown first, in this order, and how they are headed."""
 
-DIRECTIONS = {"text_to_image": "text to image", "image_to_text": "image to text"}
+DIRECTIONS = {"text_to_image": "text to image", "image_to_text": "image to text", "nearest_vectors": "nearest vectors"}
 SHARES = ("share", "score", "")  # units of numbers from 0 to 1, of which more is better
 UNIT_IN_NAME = ("rank",)  # units that the measure's name tells
 CHANCE_MARK, TIES_MARK = "†", "‡"
@@ -206,11 +206,11 @@ def print_records(records: Sequence[Record], console: Console) -> None:
 
 
 def _parts(grouped: Sequence[Block]) -> tuple[list[str], list[str]]:
-    """The parts of the systems' names that differ (the encoder always), and a line for each part that does not."""
+    """The parts of the systems' names that differ (the encoder where none does), and a line for each that does not."""
     systems = [row.system for block in grouped for row in block.rows]
-    values = {part: {getattr(system, part) for system in systems} for part in ("transform", "index")}
-    varying = ["encoder", *(part for part, names in values.items() if len(names) > 1)]
-    return varying, [f"{part} {printable(*names)}" for part, names in values.items() if len(names) == 1]
+    values = {part: {getattr(system, part) for system in systems} for part in ("encoder", "transform", "index")}
+    varying = [part for part, names in values.items() if len(names) > 1] or ["encoder"]
+    return varying, [f"{part} {printable(*names)}" for part, names in values.items() if part not in varying]
 
 
 def _cell(record: Record | None, is_best: bool, is_wide: bool) -> Text:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from raybench import storage
 from raybench.arrays import Neighbors
 from raybench.errors import DataError, RequestError, suggest
-from raybench.sisap.years import Year, task_of, year_of
+from raybench.sisap.years import task_of, year_of
 
 _MOST = 2**31 - 1  # the last id that int32 holds
 
@@ -41,11 +41,8 @@ def write_results(
     or the score itself for "similarity" (as the small file of 2026 has it). `task` is needed from 2025 on, where it is
     an attribute as well. Exactly the task's k columns, or k + 1 with the row itself in a self-join, are written.
     """
-    rules = year_of(year)
     one = task_of(year, task)
-    if "task" in rules.attributes:
-        attributes = {"task": one.name} | attributes
-    checked = _attributes(year, rules, attributes)
+    checked = check_attributes(year, task, attributes)
     ids_QK, scores_QK = _columns(year, neighbors, one.k, one.name, one.is_self_join)
     if meaning not in ("1-dot", "distance", "similarity"):
         raise RequestError(f"meaning={meaning!r} is not known; use '1-dot', 'distance' or 'similarity'")
@@ -78,8 +75,11 @@ def read_results(path: str) -> StoredResults:
     return StoredResults(knns.astype(np.int64), None if dists is None else dists.astype(np.float32), attributes)
 
 
-def _attributes(year: int, rules: Year, given: dict[str, Any]) -> dict[str, Any]:
-    """The attributes, checked and in their types."""
+def check_attributes(year: int, task: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a result file in their types; RequestError for one that is missing, unknown or wrong."""
+    rules = year_of(year)
+    if "task" in rules.attributes:
+        given = {"task": task_of(year, task).name} | given
     known = rules.attributes | rules.optional
     for name in rules.attributes:
         if name not in given:

@@ -52,6 +52,10 @@ class Transform(Protocol):
         """The dtype of what comes of vectors of `dtype`."""
         ...
 
+    def metric(self, asked: str) -> str:
+        """The metric by which its vectors are compared where the vectors themselves are compared by `asked`."""
+        ...
+
     @property
     def key(self) -> str:
         """What decides the output: equal keys give equal bytes."""

@@ -87,6 +87,10 @@ class Pca:
         """Orthonormal columns [D, E] (to 2^-22), most variance first, the largest coordinate of each positive."""
         return self.grid_DE * 2.0**-22
 
+    def metric(self, asked: str) -> str:  # noqa: ARG002 (always the same)
+        """l2: projections are centred, so only their distances are near those of the (unit) vectors."""
+        return "l2"
+
     @property
     def explained(self) -> float:
         """The share of the variance of the sampled unit vectors that the projection keeps, 0 to 1."""

@@ -13,10 +13,12 @@ from raybench.arrays import Vectors
 from raybench.errors import DataError
 from raybench.transforms.base import Rows
 
+_LARGEST = float(np.finfo(np.float16).max)
+
 
 @dataclass(frozen=True, slots=True)
 class Float16:
-    """The vectors as they are stored."""
+    """Half precision; vectors that are stored as float16, as embeddings here are, stay as they are."""
 
     @property
     def needs_fit(self) -> bool:
@@ -28,16 +30,26 @@ class Float16:
         return self
 
     def apply(self, vectors: Vectors) -> Vectors:
-        """The same rows."""
-        return vectors
+        """The rows as float16. DataError where a number is too large for it."""
+        if vectors.matrix_ND.dtype == np.float16:
+            return vectors
+        if np.abs(vectors.matrix_ND).max(initial=0) > _LARGEST:
+            raise DataError(
+                f"float16() holds numbers up to {_LARGEST:g}, and the vectors have larger ones; leave it out"
+            )
+        return Vectors(vectors.matrix_ND.astype(np.float16), vectors.first_row)
 
     def out_dim(self, dim: int) -> int:
         """The same."""
         return dim
 
-    def out_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    def out_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:  # noqa: ARG002 (always the same)
+        """float16."""
+        return np.dtype(np.float16)
+
+    def metric(self, asked: str) -> str:
         """The same."""
-        return dtype
+        return asked
 
     @property
     def key(self) -> str:
@@ -75,6 +87,10 @@ class Truncate:
     def out_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:  # noqa: ARG002 (always the same)
         """float16."""
         return np.dtype(np.float16)
+
+    def metric(self, asked: str) -> str:
+        """The same."""
+        return asked
 
     @property
     def key(self) -> str:

@@ -102,6 +102,10 @@ class Sketch:
         """float16."""
         return np.dtype(np.float16)
 
+    def metric(self, asked: str) -> str:  # noqa: ARG002 (always the same)
+        """hamming, on packed bits."""
+        return "hamming"
+
     def save(self, uri: str, **facts: Any) -> None:
         """Write an artifact folder; `facts` (of the corpus, say) are told in its manifest."""
         fitted.save(uri, self.recipe.spec, self.key, self._arrays(), {"rows": self.rows, "seed": self.seed} | facts)

@@ -3,6 +3,7 @@
 <out>/transforms/<key>/    see `fitted`; the key is of recipe, fingerprint of the corpus, and seed
 """
 
+import time
 from typing import Any
 
 from raybench import storage
@@ -29,7 +30,9 @@ def fit_once(spec: str, corpus: Rows, fingerprint: object, out: str, seed: int =
         return stateless, None
     uri = storage.join(storage.absolute(out), "transforms", content_key(FORMAT, recipe.spec, fingerprint, seed))
     if storage.read_manifest(uri) is None:
-        recipe.fit(corpus, seed).save(uri, corpus=fingerprint)
+        started = time.perf_counter()
+        made = recipe.fit(corpus, seed)
+        made.save(uri, corpus=fingerprint, fit_s=round(time.perf_counter() - started, 3))
     return load(uri), uri
 
 

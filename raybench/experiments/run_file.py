@@ -1,0 +1,54 @@
+"""What a run has used and made so far; becomes run.json, from which the report is written."""
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from raybench import storage
+from raybench.experiments.evaluation import Evaluation
+from raybench.experiments.evaluation_file import dump
+from raybench.experiments.vector_evaluation import VectorEvaluation
+from raybench.results import Record
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table beside the records: facts that are not means over queries, such as a certificate or seconds."""
+
+    title: str
+    note: str  # what the columns mean, where their names do not say it
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(slots=True)
+class Run:
+    """One run, as it goes on."""
+
+    evaluation: Evaluation | VectorEvaluation
+    out: str
+    records: list[Record] = field(default_factory=list)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    experiments: list[dict[str, Any]] = field(default_factory=list)
+    sheets: list[Sheet] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def place(self, *names: str) -> str:
+        """A place below the output folder."""
+        return storage.join(self.out, *names)
+
+    def write(self, facts: dict[str, Any], command: str) -> None:
+        """Write run.json; `facts` are of the machines that worked."""
+        evaluation = self.evaluation
+        content = {
+            "name": evaluation.name, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
+            "evaluation": dump(evaluation), "seed": evaluation.seed,
+            "shards": evaluation.shards if isinstance(evaluation, Evaluation) else None,
+            "measures": list(evaluation.measures), "environment": facts, "warnings": self.warnings,
+            "seconds": self.seconds, "artifacts": self.artifacts, "experiments": self.experiments,
+            "sheets": [asdict(sheet) for sheet in self.sheets],
+        }  # fmt: skip
+        storage.write_json(self.place("run.json"), content)

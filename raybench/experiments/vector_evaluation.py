@@ -1,0 +1,157 @@
+"""An evaluation of vectors: the truth of a corpus and queries, and how much of it an exact search in other spaces finds.
+
+Other spaces are transforms of the same vectors (`grid.transforms`), and files that hold the same rows projected by
+somebody else (`projections`). Searched exactly, each gives the upper bound of what any index over it can reach.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from raybench.environment import parse_bytes
+from raybench.errors import RequestError, SpecError
+from raybench.experiments.evaluation import Intervals, check_name, check_once, check_ranges, interval_ranges
+from raybench.formats import recipe_of
+from raybench.metrics import parse_measure
+from raybench.sisap import task_of
+from raybench.sisap.years import Task
+from raybench.spec import Spec
+from raybench.transforms import TRANSFORMS
+
+
+@dataclass(frozen=True, slots=True)
+class GoldSettings:
+    """How the truth is found."""
+
+    k: int = 100  # neighbours of each query; at least what the measures and the challenge look at
+    memory: str = "4GiB"  # of each process that searches
+    precision: str = "auto"  # of the scan; changes the time and nothing else
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """The same rows and queries in files of another space, such as the challenge's own pca32v2."""
+
+    name: str  # its row in the tables; SISAP's family where it is one
+    corpus: str
+    queries: str
+    metric: str | None = None  # None: hamming for packed bits, l2 for anything else
+
+
+@dataclass(frozen=True, slots=True)
+class VectorGrid:
+    """The spaces that are made here."""
+
+    transforms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A SISAP challenge whose result files are written; `raybench.sisap` has the rules of each year."""
+
+    year: int
+    task: str | None = None  # needed from 2025 on
+    data: str | None = None  # 2023 and 2024: the family, such as clip768v2
+    size: str | int | None = None  # 300K in 2023 and 2024; the number of rows in 2025
+    dataset: str | None = None  # 2025 and 2026: laion2b, pubmed23, gooaq, ...
+
+    @property
+    def rules(self) -> Task:
+        """The task. RequestError where the year has none of that name."""
+        return task_of(self.year, self.task)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorEvaluation:
+    """An evaluation file of vectors; every field is a key of the file."""
+
+    name: str
+    corpus: str
+    queries: str
+    truth: str | None = None  # a published gold standard, to be compared with the proven one
+    metric: str = "ip"
+    gold: GoldSettings = field(default_factory=GoldSettings)
+    grid: VectorGrid = field(default_factory=VectorGrid)
+    projections: tuple[Projection, ...] = ()
+    measures: tuple[str, ...] = ("overlap@10", "overlap@30", "overlap@100")
+    challenge: Challenge | None = None
+    intervals: Intervals = field(default_factory=Intervals)
+    workers: int = 0  # processes that search; 0 takes one per node
+    seed: int = 0
+
+    @property
+    def depth(self) -> int:
+        """Neighbours of each query that are looked at in every space."""
+        deepest = max(parse_measure(text).k or 0 for text in self.measures)
+        if self.challenge is None:
+            return deepest
+        rules = self.challenge.rules
+        return max(deepest, rules.k + rules.is_self_join)
+
+
+def checked(evaluation: VectorEvaluation, where: str) -> VectorEvaluation:
+    """The evaluation with every spec as it prints, so that one thing has one name; RequestError for what is wrong."""
+    from raybench.search.certified import METRICS  # torch comes along, which evaluations of images need not wait for
+    from raybench.search.certified.matrix import SCANS
+
+    _check_places(evaluation)
+    _check_lists(evaluation, where)
+    check_name(evaluation.name, where)
+    for key, value, known in (
+        ("metric", evaluation.metric, METRICS),
+        ("gold.precision", evaluation.gold.precision, ("auto", *SCANS)),
+        *((f"projections of {one.name}: metric", one.metric, (None, *METRICS)) for one in evaluation.projections),
+    ):
+        if value not in known:
+            raise RequestError(f"{where}: {key}={value!r} is not known; use one of {', '.join(map(str, known))}")
+    parse_bytes(evaluation.gold.memory, f"{where}: gold.memory")
+    check_ranges(
+        (
+            ("gold.k", evaluation.gold.k, 1, 1_000_000),
+            ("workers", evaluation.workers, 0, 100_000),
+            ("seed", evaluation.seed, 0, 2**63 - 1),
+            *interval_ranges(evaluation.intervals),
+        ),
+        where,
+    )
+    if evaluation.gold.k < evaluation.depth:
+        raise RequestError(
+            f"{where}: gold.k={evaluation.gold.k}, but the measures and the challenge look at {evaluation.depth} "
+            f"neighbours; set gold.k to {evaluation.depth} or more"
+        )
+
+    def printed(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Spec.parse(text)) for text in texts)
+
+    grid = VectorGrid(printed(evaluation.grid.transforms))
+    return dataclasses.replace(evaluation, grid=grid, measures=printed(evaluation.measures))
+
+
+def _check_places(evaluation: VectorEvaluation) -> None:
+    """Specs of vectors must name a format; whether the files are there is found when they are opened."""
+    places = [evaluation.corpus, evaluation.queries, *([evaluation.truth] if evaluation.truth else [])]
+    for one in evaluation.projections:
+        places += [one.corpus, one.queries]
+    for place in places:
+        if place.rstrip().endswith(")"):
+            recipe_of(place)
+
+
+def _check_lists(evaluation: VectorEvaluation, where: str) -> None:
+    transforms = [TRANSFORMS.make(spec) for spec in evaluation.grid.transforms]
+    check_once("grid.transforms", evaluation.grid.transforms, transforms, where)
+    measures = [parse_measure(spec) for spec in evaluation.measures]
+    check_once("measures", evaluation.measures, measures, where)
+    names = [one.name for one in evaluation.projections]
+    check_once("projections", names, names, where)
+    both = next((name for name in names if name in map(str, evaluation.grid.transforms) or name == "exact"), None)
+    if both is not None:
+        raise RequestError(
+            f"{where}: a projection cannot be called {both!r}, which is another row; choose another name"
+        )
+    judged = next((measure for measure in measures if measure.needs != "gold"), None)
+    if judged is not None:
+        raise SpecError(
+            f"{judged} needs judgments of relevance, and vectors come without; use overlap@k, or an evaluation of images"
+        )
+    if evaluation.challenge is not None:
+        evaluation.challenge.rules  # noqa: B018 (an unknown year or task is an error now, not after the search)

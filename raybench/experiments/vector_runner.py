@@ -1,0 +1,164 @@
+"""The runner of evaluations of vectors: truth -> every space searched exactly -> overlap per query -> records and tables.
+
+    <out>/gold/<key>/  transforms/<key>/  results/{records,queries}/  sisap/*.h5  run.json
+
+Searches and fits are artifacts and are not done again; a search that was stopped goes on where it was.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from raybench import results, storage
+from raybench.arrays import Neighbors
+from raybench.environment import parse_bytes
+from raybench.errors import RequestError
+from raybench.experiments import challenge, sheets
+from raybench.experiments.agreement import agreement
+from raybench.experiments.gold import GoldBackend, GoldRequest, find_gold
+from raybench.experiments.records import make_records, per_query_table
+from raybench.experiments.reporting import Reporter
+from raybench.experiments.rescoring import score_found
+from raybench.experiments.run_file import Run, Sheet
+from raybench.experiments.spaces import Searched, Space, check_fits, spaces, stored
+from raybench.experiments.vector_evaluation import VectorEvaluation
+from raybench.formats import open_neighbors, open_vectors
+from raybench.formats.artifact import read_gold
+from raybench.metrics import Pairs, evaluate_overlap, parse_measure
+from raybench.results import Record
+from raybench.spec import content_key
+
+FORMAT = 1  # raise it when the same inputs give other numbers
+DIRECTION = "nearest_vectors"
+
+
+def check_inputs(evaluation: VectorEvaluation) -> None:
+    """RequestError for what is missing, or does not fit together; nothing is searched."""
+    sides = [(evaluation.corpus, one.corpus) for one in evaluation.projections]
+    sides += [(evaluation.queries, one.queries) for one in evaluation.projections]
+    for place in (evaluation.corpus, evaluation.queries):
+        open_vectors(place)
+    for original, projected in sides:
+        rows, others = open_vectors(original).rows, open_vectors(projected).rows
+        if rows != others:
+            raise RequestError(
+                f"{projected} has {others:,} rows and {original} {rows:,}; a projection has the same rows"
+            )
+    for text in evaluation.grid.transforms:
+        for place in (evaluation.corpus, evaluation.queries):
+            check_fits(text, open_vectors(place), place)
+    if evaluation.truth is not None:
+        open_neighbors(evaluation.truth)
+    challenge.check(evaluation)
+
+
+def run(evaluation: VectorEvaluation, out: str, backend: GoldBackend, reporter: Reporter, command: str) -> Run:
+    """Run an evaluation into its folder; returns what was made. The report is written by the caller."""
+    started, progress = time.perf_counter(), Run(evaluation, out)
+    exact = _search(evaluation, stored(evaluation), out, backend, reporter)
+    searched = []
+    for space in spaces(evaluation, out, reporter):
+        one = exact if space.is_stored else _search(evaluation, space, out, backend, reporter)
+        searched.append(dataclasses.replace(one, space=space))
+    facts = backend.facts()
+    for key, one in _measured(evaluation, exact, searched, progress.place("results"), facts, reporter):
+        progress.records += results.read(results.records_uri(progress.place("results"), key))
+        progress.experiments.append(
+            {
+                "experiment": key, "direction": DIRECTION, "encoder": evaluation.corpus, "transform": one.space.name,
+                "index": "exact()", "corpus": one.manifest["rows_out"], "queries": one.manifest["queries"],
+                "clusters": one.manifest["queries"], "neighbors": one.manifest["uri"],
+            }
+        )  # fmt: skip
+    others = [one for one in searched if not one.space.is_stored]
+    progress.sheets += _sheets(evaluation, [exact, *others], progress.records, out)
+    for one in [exact, *others]:
+        progress.seconds[f"searching {one.space.name}"] = one.search_s
+    progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
+    progress.write(facts, command)
+    return progress
+
+
+def _search(evaluation: VectorEvaluation, space: Space, out: str, backend: GoldBackend, reporter: Reporter) -> Searched:
+    """The exact search in one space: an artifact, made if it is not there."""
+    settings = evaluation.gold
+    request = GoldRequest(
+        space.corpus, space.queries, settings.k if space.is_stored else evaluation.depth, space.metric,
+        parse_bytes(settings.memory, "gold.memory"), settings.precision,
+    )  # fmt: skip
+    manifest = find_gold(request, out, backend, reporter)
+    one = Searched(space, read_gold(manifest["uri"])[0], manifest)
+    rate = manifest["certificate"]["gflop_per_worker_s"]
+    reporter.say(
+        f"{space.name}: {manifest['rows_out']:,} rows by {space.metric}, {one.search_s:.1f} s, {rate:.0f} GFLOP/s"
+    )
+    return one
+
+
+def _measured(
+    evaluation: VectorEvaluation,
+    exact: Searched,
+    searched: Sequence[Searched],
+    uri: str,
+    facts: dict[str, Any],
+    reporter: Reporter,
+) -> list[tuple[str, Searched]]:
+    """Every space with the key of its records, which are there afterwards.
+
+    What was found is scored by the vectors as they are stored, for all spaces in one pass over the corpus.
+    """
+    keyed = [(_key(evaluation, exact, one), one) for one in searched]
+    left = [(key, one) for key, one in keyed if not storage.exists(results.records_uri(uri, key))]
+    lists = [one.found.top(evaluation.depth).ids_QK for _, one in left]
+    with reporter.stage("scoring what was found", None) as advance:
+        scores = score_found(lists, exact.found, evaluation.corpus, evaluation.queries, evaluation.metric, advance)
+    for (key, one), ids_QK, scores_QK in zip(left, lists, scores, strict=True):
+        values = [
+            evaluate_overlap(parse_measure(text), Neighbors(ids_QK, scores_QK), exact.found, exact_scores=True)
+            for text in evaluation.measures
+        ]
+        subject = {
+            "evaluation": evaluation.name, "experiment": key, "direction": DIRECTION, "encoder": evaluation.corpus,
+            "transform": one.space.name, "index": "exact()", "corpus": int(one.manifest["rows_out"]),
+            "seed": evaluation.seed, "environment": json.dumps(facts, sort_keys=True),
+        }  # fmt: skip
+        own_Q = np.arange(len(ids_QK))  # no two queries are known to be of one origin
+        names = [str(row) for row in own_Q]
+        nobody = np.empty(0, np.int64)
+        records = make_records(
+            subject, values, own_Q, Pairs(nobody, nobody, nobody, len(own_Q)), evaluation.intervals
+        )  # fmt: skip
+        results.write(uri, key, records, per_query_table(key, values, names, names))
+    return keyed
+
+
+def _key(evaluation: VectorEvaluation, exact: Searched, one: Searched) -> str:
+    return content_key(
+        "vectors", FORMAT, evaluation.name, one.space.name, evaluation.corpus,
+        [[each.manifest["recipe"]["metric"], each.manifest["fingerprint"]] for each in (exact, one)],
+        list(evaluation.measures), evaluation.depth, asdict(evaluation.intervals), evaluation.seed,
+    )  # fmt: skip
+
+
+def _sheets(
+    evaluation: VectorEvaluation, searched: Sequence[Searched], records: Sequence[Record], out: str
+) -> list[Sheet]:
+    """The tables beside the records; with a challenge, its result files are written as well. The truth comes first."""
+    made, exact = [sheets.searches(searched)], searched[0].found
+    published = None if evaluation.truth is None else open_neighbors(evaluation.truth)
+    if published is not None:
+        compared = agreement(exact, published, evaluation.corpus, evaluation.queries, evaluation.metric)
+        made.append(sheets.published_truth(compared, str(evaluation.truth)))
+    if evaluation.challenge is not None:
+        made += sheets.published_projections(evaluation.challenge, [one.space for one in searched], records)
+        files = [
+            challenge.submit(evaluation, one.space, one.found, (exact, published), one.search_s, out)
+            for one in searched
+        ]
+        made.append(sheets.submissions(evaluation.challenge, files))
+    return made
