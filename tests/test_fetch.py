@@ -485,6 +485,9 @@ def test_names_stand_for_groups_and_files():
         assert (corpus.name, corpus.size) == (f"laion2B-en-clip768v2-n={size}.h5", listed)
         assert queries.md5 == "257b9eb3f7f25776e0d33b22451b7b32"
         assert gold.name == f"laion2B-en-public-gold-standard-v2-{size}-F64-IEEE754.h5"
+        projected = published.find(f"sisap-{size}-projections")
+        assert [row.family for row in projected] == ["pca32v2"] * 2 + ["pca96v2"] * 2 + ["hammingv2"] * 2
+        assert [row.kind for row in projected] == ["corpus", "queries"] * 3
     (one,) = published.items("sisap2024/laion2B-en-clip768v2-n=1M.h5", ["http://m.example/x/"])
     assert one.urls[0] == "http://m.example/x/laion2B-en-clip768v2-n%3D1M.h5"
     assert one.urls[1].endswith("/SISAP23-Challenge/laion2B-en-clip768v2-n%3D1M.h5")
@@ -492,7 +495,7 @@ def test_names_stand_for_groups_and_files():
         published.find("laion2B-en-clip768v2-n=1M.h5")
     with pytest.raises(RequestError, match="did you mean 'sisap-300K'"):
         published.find("sisap-300k")
-    with pytest.raises(RequestError, match="known are: sisap-100M, sisap-10M, sisap-300K"):
+    with pytest.raises(RequestError, match="known are: sisap-100M, sisap-100M-projections, sisap-10M,"):
         published.find("???")
     with pytest.raises(RequestError, match="no published address; give --mirror"):
         published.items("laion2B-en-clip768v2-n=3M.h5")

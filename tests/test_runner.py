@@ -113,6 +113,17 @@ def test_captions_are_the_queries(tmp_path):
     assert {record.clusters for record in run.records} == {29}
 
 
+def test_overlap_does_not_depend_on_deeper_cut_offs(tmp_path):
+    """overlap@1 is of the first row that was found, and not of the best of ten that were looked at for overlap@10."""
+    grid = {"transforms": ["truncate(dim=3)"]}
+    alone = _run(tmp_path, str(tmp_path / "alone"), grid=grid, measures=["overlap@1"], directions=["text_to_image"])
+    both = _run(
+        tmp_path, str(tmp_path / "both"), grid=grid, measures=["overlap@1", "overlap@10"], directions=["text_to_image"]
+    )
+    assert alone.records[0].value == both.records[0].value < 1
+    assert alone.records[0].best_tie == both.records[0].best_tie
+
+
 def test_given_judgments_with_grades_and_a_broken_image(tmp_path):
     """Tables of queries and graded judgments; a judged image that is broken stays in every denominator."""
     _write_pictures(tmp_path / "pictures")

@@ -60,9 +60,10 @@ def check_inputs(evaluation: VectorEvaluation) -> None:
 def run(evaluation: VectorEvaluation, out: str, backend: GoldBackend, reporter: Reporter, command: str) -> Run:
     """Run an evaluation into its folder; returns what was made. The report is written by the caller."""
     started, progress = time.perf_counter(), Run(evaluation, out)
+    seen = spaces(evaluation, out, reporter)  # first, because what cannot be fitted should not wait for a long search
     exact = _search(evaluation, stored(evaluation), out, backend, reporter)
     searched = []
-    for space in spaces(evaluation, out, reporter):
+    for space in seen:
         one = exact if space.is_stored else _search(evaluation, space, out, backend, reporter)
         searched.append(dataclasses.replace(one, space=space))
     facts = backend.facts()
