@@ -31,10 +31,9 @@ class Part:
         """Rows to scan."""
         return self.rows_ND[start:stop] if self.groups is None else self.rows_ND[self.groups.first_U[start:stop]]
 
-    def take(self, place_C: Rows) -> Matrix:
-        """Rows at some places."""
-        taken: Matrix = self.rows_ND[place_C if self.groups is None else self.groups.first_U[place_C]]
-        return taken
+    def rows(self, place_C: Rows) -> Rows:
+        """The numbers of the rows at some places."""
+        return place_C if self.groups is None else self.groups.first_U[place_C]
 
 
 class Ring:

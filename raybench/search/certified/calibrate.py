@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from raybench.search.certified.blocks import Part
 from raybench.search.certified.matrix import CPU_SCANS, MatrixScan
-from raybench.search.certified.metric import Matrix, Questions, score_rows
+from raybench.search.certified.metric import Matrix, Questions
+from raybench.search.certified.scoring import RowScores
 
 _QUERIES = 256
 _ROWS = 4_096
@@ -88,9 +90,9 @@ def _measure(
 
 
 def _rescore_s(some: Questions, rows_BD: Matrix) -> float:
-    times = []
+    scores, times = RowScores(some, Part(rows_BD, None, is_exact=True)), []
     for query in range(min(_ROUNDS, len(some))):
         started = time.perf_counter()
-        score_rows(some, query, rows_BD[np.arange(0, len(rows_BD), 4)], is_exact=True)
+        scores.of(query, np.arange(0, len(rows_BD), 4))
         times.append((time.perf_counter() - started) / max(len(rows_BD) // 4, 1))
     return min(times, default=1e-6)

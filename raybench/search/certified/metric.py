@@ -141,33 +141,16 @@ class Questions:
         return value - off, value + off
 
 
-def score_rows(questions: Questions, query: int, rows: Matrix, *, is_exact: bool) -> Float64:
-    """The float64 scores of one query and rows as they are stored (packed for hamming)."""
-    score_C = np.empty(len(rows))
-    query_D, norm = questions.rows_QD[query], questions.norms_Q[query]
-    for start in range(0, len(rows), _SCORED_ROWS):
-        part = slice(start, start + _SCORED_ROWS)
-        rows_CD = _stored(questions, rows[part])
-        # Where no sum can round, BLAS may sum as it likes.
-        dots_C = rows_CD @ query_D if is_exact and questions.metric != "l2" else None
-        score_C[part] = _scores(questions, query_D, norm, rows_CD, dots_C)
-    return score_C
-
-
 def score_pairs(questions: Questions, query_C: Rows, rows: Matrix) -> Float64:
-    """The float64 scores of pairs: the same numbers as `score_rows`, for a few pairs of many queries."""
-    rows_CD = _stored(questions, rows)
-    return _scores(questions, questions.rows_QD[query_C], questions.norms_Q[query_C], rows_CD, None)
+    """The float64 scores of pairs of a query and a row as it is stored (packed for hamming)."""
+    rows_CD = _to_float64(unpack(rows) if questions.metric == "hamming" else rows)
+    return scores_of(questions, questions.rows_QD[query_C], questions.norms_Q[query_C], rows_CD)
 
 
-def _stored(questions: Questions, rows: Matrix) -> Float64:
-    return _to_float64(unpack(rows) if questions.metric == "hamming" else rows)
-
-
-def _scores(
-    questions: Questions, queries: Float64, norms: Float64, rows_CD: Float64, dots_C: Float64 | None
+def scores_of(
+    questions: Questions, queries: Float64, norms: Float64, rows_CD: Float64, dots_C: Float64 | None = None
 ) -> Float64:
-    """Scores of rows (which are overwritten) and one query, or a query for each; `dots_C` where they are known."""
+    """Scores of float64 rows (which are overwritten) and one query, or a query for each; `dots_C` where they are known."""
     if questions.metric == "l2":
         rows_CD -= queries
         rows_CD *= rows_CD

@@ -25,9 +25,10 @@ from raybench.search.certified.blocks import Part, Ring
 from raybench.search.certified.duplicates import Groups, group
 from raybench.search.certified.found import Found, order, slots
 from raybench.search.certified.matrix import MatrixScan
-from raybench.search.certified.metric import Float64, Matrix, Questions, granularity, longest, score_pairs, score_rows
+from raybench.search.certified.metric import Float64, Matrix, Questions, granularity, longest, score_pairs
 from raybench.search.certified.reservoir import Reservoir
 from raybench.search.certified.scan import Block, Scan, Tile
+from raybench.search.certified.scoring import RowScores
 from raybench.search.certified.tally import Tally
 
 _TILE_QUERIES = 1_024  # with 8,192 rows, 32 MiB of scores per thread
@@ -143,6 +144,7 @@ class _Search:
     ) -> None:
         self.tally = Tally()
         self._questions, self._floor_T, self._part, self._k = questions, floor_T, part, k
+        self._scores = RowScores(questions, part)
         self._tile: Tile = scan.tile(questions, scanner.block_rows)
         known_T = np.isfinite(floor_T)
         least_T = floor_T.copy()
@@ -165,7 +167,7 @@ class _Search:
         return [self._answer(query, self._reservoir.rows(query)) for query in range(len(self._questions))]
 
     def _answer(self, query: int, place_C: Rows) -> tuple[Rows, Float64]:
-        score_C = self._scores(query, place_C)
+        score_C = self._scores.of(query, place_C)
         self.tally.rescored += len(place_C)
         kept = np.flatnonzero(score_C >= self._floor_T[query])
         kept = kept[order(place_C[kept], score_C[kept], self._k)]
@@ -175,12 +177,9 @@ class _Search:
         return _opened(self._part.groups, place_C, score_C, self._k)
 
     def _settle(self, query: int, place_C: Rows) -> tuple[Rows, Float64, Float64]:
-        score_C = self._scores(query, place_C)
+        score_C = self._scores.of(query, place_C)
         best = order(place_C, score_C, self._k)
         return place_C[best], *self._questions.value_bounds(score_C[best], self._questions.norms_Q[query])
-
-    def _scores(self, query: int, place_C: Rows) -> Float64:
-        return score_rows(self._questions, query, self._part.take(place_C), is_exact=self._part.is_exact)
 
     def _audit(self, start: int, block: Block) -> None:
         """Compare bounds with float64 for some pairs: a processor in a mode of lower precision must not pass."""
@@ -188,7 +187,7 @@ class _Search:
         query_C = np.sort(draw.integers(0, len(self._questions), min(_AUDITED, len(block))))
         row_C = draw.integers(0, len(block), len(query_C))
         bounds = self._tile.sample(block, query_C, row_C)
-        score_C = score_pairs(self._questions, query_C, self._part.take(row_C + start))
+        score_C = score_pairs(self._questions, query_C, self._part.rows_ND[self._part.rows(row_C + start)])
         least, greatest = self._questions.value_bounds(score_C, self._questions.norms_Q[query_C])
         wrong = ~((bounds.lower_C <= greatest) & (bounds.upper_C >= least))
         self.tally.audited += len(query_C)
