@@ -4,6 +4,7 @@ RaybenchError
 ├── RequestError        the request is wrong: the command line exits with 2 and prints the sentence
 │   ├── SpecError       a name or parameter that no family knows
 │   ├── DataError       files that break a rule of their format
+│   ├── IndexRequestError  an index cannot be built or searched so: one row of a grid fails, the others go on
 │   └── StorageError    a place that cannot be read or written
 └── WorkError           the request was right, the work failed: the command line exits with 1
 """
@@ -26,6 +27,10 @@ class SpecError(RequestError):
 
 class DataError(RequestError):
     """Data breaks a rule of its format: wrong shape, dtype, order, duplicate ids, non-finite numbers."""
+
+
+class IndexRequestError(RequestError):
+    """An index cannot be built from these rows, or not be searched with this effort."""
 
 
 class StorageError(RequestError):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from raybench import results, storage
 from raybench.collection import open_collection
-from raybench.errors import DataError
+from raybench.errors import DataError, RequestError
 from raybench.experiments import evaluation_file as files
 from raybench.experiments import judgments, runner
 from raybench.experiments.backend import LocalBackend
@@ -35,7 +35,7 @@ def _write_pictures(folder: Path) -> None:
     (folder / "captions.csv").write_text("\n".join(["file_name,caption", *lines]))
 
 
-def _run(tmp_path: Path, out: str | None = None, **changes: object) -> runner.Run:
+def _run(tmp_path: Path, out: str | None = None, backend: object = None, **changes: object) -> runner.Run:
     folder = tmp_path / "pictures"
     if not folder.exists():
         _write_pictures(folder)
@@ -45,7 +45,8 @@ def _run(tmp_path: Path, out: str | None = None, **changes: object) -> runner.Ru
         "measures": ["ndcg@5", "map@5", "recall@5", "precision@5", "mrr@5", "hit@1", "mrr", "median_rank", "overlap@3"],
     } | changes  # fmt: skip
     evaluation = files.parse(json.dumps(content), "test")
-    return runner.run(runner.prepare(evaluation, out or str(tmp_path / "out")), LocalBackend(), Silent(), "test")
+    prepared = runner.prepare(evaluation, out or str(tmp_path / "out"))
+    return runner.run(prepared, backend or LocalBackend(), Silent(), "test")
 
 
 def _vectors(run: runner.Run, modality: str) -> tuple[list[str], np.ndarray]:
@@ -122,6 +123,80 @@ def test_overlap_does_not_depend_on_deeper_cut_offs(tmp_path):
     )
     assert alone.records[0].value == both.records[0].value < 1
     assert alone.records[0].best_tie == both.records[0].best_tie
+
+
+GRID = {"indexes": ["exact()", "flat()", "hnsw(m=4)@6", "sq8()@7", "binary()", "ivf_flat(lists=5)@1"]}
+RANKED = ["ndcg@5", "map@5", "recall@5", "precision@5", "mrr@5", "hit@1", "overlap@3"]
+
+
+def _by_index(run: runner.Run) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for record in run.records:
+        found.setdefault(record.index, {})[record.measure] = record.value
+    return found
+
+
+def test_a_grid_of_indexes(tmp_path):
+    """Lists give the same measures as exact ranks where they find all; what cannot be built is a warning with its reason.
+
+    A rerun builds nothing.
+    """
+    content = {
+        "grid": GRID,
+        "measures": RANKED,
+        "directions": ["text_to_image"],
+        "shards": 1,
+        "embed": {"max_bad": 0.2},
+    }
+    run = _run(tmp_path, **content)
+    found = _by_index(run)
+    assert list(found) == GRID["indexes"][:-1]
+    assert found["flat()"] == pytest.approx(found["exact()"], abs=1e-12)
+    assert found["sq8()@7"]["overlap@3"] > 0.9
+    assert found["binary()"]["overlap@3"] < found["sq8()@7"]["overlap@3"]
+    assert 0 < found["hnsw(m=4)@6"]["overlap@3"] <= 1
+    [warning] = [one for one in run.warnings if "ivf_flat" in one]
+    assert "has no results: ivf_flat(lists=5) needs 195 rows or more" in warning
+    indexes = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "indexes").rglob("*") if path.is_file()}
+    assert len(indexes) == 8
+    again = _run(tmp_path, **content | {"measures": [*RANKED, "hit@3"]})
+    assert indexes == {path: path.stat().st_mtime_ns for path in indexes}
+    assert {name: one["ndcg@5"] for name, one in _by_index(again).items()} == {
+        name: one["ndcg@5"] for name, one in found.items()
+    }
+
+
+@pytest.mark.ray
+def test_a_grid_of_indexes_on_actors(tmp_path, ray_cluster):
+    """Partitions on actors fill, keep and search approximate indexes with the same numbers as one process."""
+    from raybench.distributed.backend import ray_backend
+
+    content = {"grid": GRID, "measures": RANKED, "directions": ["text_to_image"], "shards": 2}
+    ours = _by_index(_run(tmp_path, **content))
+    with ray_backend() as backend:
+        run = _run(tmp_path, str(tmp_path / "there"), backend=backend, **content)
+    assert _by_index(run) == ours
+    assert any("needs 195 rows" in one for one in run.warnings)
+    assert len(list((tmp_path / "there" / "indexes").glob("*/index.faiss"))) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"grid": {"indexes": ["hnsw(m=8)"]}}, "needs an effort"),
+        ({"grid": {"indexes": ["hnsw(m=8)@3"]}}, "must be 6 or more"),
+        ({"grid": {"indexes": ["exact()@3"]}}, "has no effort"),
+        ({"grid": {"indexes": ["ivf_flat(lists=8)@9"]}}, "1 to 8"),
+        ({"grid": {"indexes": ["flat()"]}, "measures": ["median_rank"]}, "median_rank needs the rank"),
+        ({"grid": {"indexes": ["hnsw(m=8)@64", "hnsw( m = 8 )@64"]}}, "twice"),
+        ({"grid": {"transforms": ["pca(dim=8)"]}}, "keeps distances"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused_when_it_is_read(tmp_path, changes, words):
+    """Before anything is embedded."""
+    content = {"name": "x", "images": 'folder("x")', "encoders": ["tiny(dim=24)"], "measures": ["hit@1", "overlap@3"]}
+    with pytest.raises(RequestError, match=words):
+        files.parse(json.dumps(content | changes), "test")
 
 
 def test_given_judgments_with_grades_and_a_broken_image(tmp_path):

@@ -8,11 +8,12 @@ from raybench.collection import Collection
 from raybench.distributed import embed
 from raybench.distributed.pool import plan_pool
 from raybench.distributed.runtime import cluster_facts, connected
-from raybench.distributed.shards import partition_actors, sharded_index
+from raybench.distributed.shards import ShardedIndex, partition_actors, sharded_index
 from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress
 from raybench.environment import environment
-from raybench.indexes.base import FullIndex, IndexRecipe
+from raybench.indexes.base import IndexRecipe
+from raybench.indexes.exact import Exact
 from raybench.transforms import Transform
 
 
@@ -38,13 +39,21 @@ class RayBackend:
 
     @contextmanager
     def index(
-        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int
-    ) -> Iterator[FullIndex]:
-        """Partitions of a collection on actors."""
+        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int, out: str
+    ) -> Iterator[ShardedIndex]:
+        """Partitions of a collection on actors; what they fill is kept below `out`."""
+        yield sharded_index(self._partition_actors(collection, shards), collection, transform, recipe, out)
+
+    @contextmanager
+    def exact(self, collection: Collection, transform: Transform, recipe: Exact, shards: int) -> Iterator[ShardedIndex]:
+        """The same, of exact partitions."""
+        yield sharded_index(self._partition_actors(collection, shards), collection, transform, recipe)
+
+    def _partition_actors(self, collection: Collection, shards: int) -> tuple[Any, ...]:
         shards = min(shards, max(1, len(collection)))
         if shards not in self._actors:
             self._actors[shards] = self._lifetime.enter_context(partition_actors(shards, cluster_facts()))
-        yield sharded_index(self._actors[shards], collection, transform, recipe)
+        return self._actors[shards]
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from raybench.distributed.runtime import failures_explained
 from raybench.errors import RequestError, WorkError
 from raybench.indexes.base import FullIndex, IndexRecipe
 from raybench.indexes.joined import join_scores, split_rows
+from raybench.indexes.partition import Partition
 from raybench.metrics.counts import Counts, Pairs
 from raybench.search.topk import merge
 from raybench.transforms import Transform
@@ -37,47 +38,32 @@ _READY_S = 600  # a partition that has not loaded by then will not
 _ACTOR_SHARE = 0.75  # of a node's CPUs; the rest merges
 
 
-@dataclass(frozen=True, slots=True)
-class _Partition:
-    """Which rows of what, transformed and indexed how: small, hashable, and all that a worker needs."""
-
-    collection: Collection
-    start: int
-    stop: int
-    transform: Transform
-    recipe: IndexRecipe
-
-    def build(self) -> FullIndex:
-        """The index over these rows; reads them from storage."""
-        return self.recipe.build(self.transform.apply(self.collection.load(self.start, self.stop)))
-
-
 class _Worker:
     """Holds the partition that it was last asked about."""
 
     def __init__(self) -> None:
-        self.held: tuple[_Partition, FullIndex] | None = None
+        self.held: tuple[Partition, FullIndex] | None = None
 
-    def _index(self, partition: _Partition) -> FullIndex:
+    def _index(self, partition: Partition) -> FullIndex:
         if self.held is None or self.held[0] != partition:
             self.held = None  # let go of the old rows before the new ones are read
-            self.held = (partition, partition.build())
+            self.held = (partition, partition.open())
         return self.held[1]
 
     def process(self) -> int:
         return os.getpid()
 
-    def num_bytes(self, partition: _Partition) -> int:
+    def num_bytes(self, partition: Partition) -> int:
         return self._index(partition).num_bytes
 
-    def search(self, partition: _Partition, queries_QD: FloatMatrix, k: int, effort: int | None) -> Neighbors:
+    def search(self, partition: Partition, queries_QD: FloatMatrix, k: int, effort: int | None) -> Neighbors:
         return self._index(partition).search(queries_QD, k, effort)
 
-    def score(self, partition: _Partition, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
+    def score(self, partition: Partition, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
         return self._index(partition).score(queries_QD, pairs)
 
     def count(
-        self, partition: _Partition, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]
+        self, partition: Partition, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]
     ) -> Counts:
         return self._index(partition).count(queries_QD, pairs, score_P)
 
@@ -86,7 +72,7 @@ class _Worker:
 class ShardedIndex:
     """Partitions on actors behind the face of one index."""
 
-    parts: tuple[tuple[Any, _Partition], ...]  # actor and what it is asked about
+    parts: tuple[tuple[Any, Partition], ...]  # actor and what it is asked about
     num_bytes: int
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
@@ -159,13 +145,13 @@ def partition_actors(shards: int, cluster: dict[str, Any]) -> Iterator[tuple[Any
 
 
 def sharded_index(
-    actors: Sequence[Any], collection: Collection, transform: Transform, recipe: IndexRecipe
+    actors: Sequence[Any], collection: Collection, transform: Transform, recipe: IndexRecipe, out: str = ""
 ) -> ShardedIndex:
     """A collection in as many partitions as there are actors, built and ready to search."""
     if not len(collection):
         raise RequestError(f"{collection.uri} has no rows to search; look at its manifest for why they were dropped")
     ranges = split_rows(len(collection), len(actors))
-    partitions = [_Partition(collection, start, stop, transform, recipe) for start, stop in ranges]
+    partitions = [Partition(collection, start, stop, transform, recipe, out) for start, stop in ranges]
     parts = tuple(zip(actors, partitions, strict=False))  # fewer partitions than actors where there are few rows
     try:
         with failures_explained("loading the partitions"):

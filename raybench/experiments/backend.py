@@ -1,7 +1,7 @@
 """The runner does not know who does the work: it asks a backend, in this process or on Ray, with identical results."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from raybench.collection import Collection
@@ -10,8 +10,10 @@ from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress
 from raybench.environment import environment
 from raybench.errors import RequestError
-from raybench.indexes.base import FullIndex, IndexRecipe
+from raybench.indexes.base import FullIndex, Index, IndexRecipe
+from raybench.indexes.exact import Exact
 from raybench.indexes.joined import Joined, split_rows
+from raybench.indexes.partition import Partition
 from raybench.transforms import Transform
 
 
@@ -31,9 +33,15 @@ class Backend(Protocol):
         ...
 
     def index(
-        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int
+        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int, out: str
+    ) -> AbstractContextManager[Index]:
+        """An index over a collection, for the time of a block; what is filled is kept below `out`."""
+        ...
+
+    def exact(
+        self, collection: Collection, transform: Transform, recipe: Exact, shards: int
     ) -> AbstractContextManager[FullIndex]:
-        """An index over a collection, for the time of a block."""
+        """An exact index, which can score and rank any row as well."""
         ...
 
 
@@ -56,8 +64,15 @@ class LocalBackend:
 
     @contextmanager
     def index(
-        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int
-    ) -> Iterator[FullIndex]:
+        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int, out: str
+    ) -> Iterator[Index]:
         """Partitions side by side in this process."""
-        ranges = split_rows(len(collection), shards)
-        yield Joined(tuple(recipe.build(transform.apply(collection.load(start, stop))) for start, stop in ranges))
+        parts = [Partition(collection, *rows, transform, recipe, out) for rows in split_rows(len(collection), shards)]
+        yield Joined(tuple(part.open() for part in parts))
+
+    def exact(
+        self, collection: Collection, transform: Transform, recipe: Exact, shards: int
+    ) -> AbstractContextManager[FullIndex]:
+        """The same, of exact partitions."""
+        parts = [Partition(collection, *rows, transform, recipe) for rows in split_rows(len(collection), shards)]
+        return nullcontext(Joined(tuple(part.open() for part in parts)))

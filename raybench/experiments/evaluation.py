@@ -8,6 +8,7 @@ from typing import Any
 from raybench.encoders import ENCODERS
 from raybench.errors import RequestError, suggest
 from raybench.indexes import INDEXES
+from raybench.indexes.base import IndexRecipe, check_effort
 from raybench.metrics import parse_measure
 from raybench.sources import SOURCES
 from raybench.sources.tables import TABLES
@@ -15,6 +16,8 @@ from raybench.spec import Spec
 from raybench.transforms import TRANSFORMS
 
 DIRECTIONS = ("text_to_image", "image_to_text")
+SHOWN = 5  # results per query in the gallery
+_LISTED = 100  # results that are kept of each query, where a measure looks so deep
 NumberRange = tuple[str, float, float, float]  # key, value, least, greatest
 
 
@@ -80,6 +83,32 @@ def checked(evaluation: Evaluation, where: str) -> Evaluation:
     )
 
 
+def search_depth(evaluation: Evaluation, index: str) -> int:
+    """Results of each query that an index is asked for.
+
+    An exact index counts the ranks of judged rows, so its lists serve for what is shown, stored or compared with the exact
+    ones. Of another index the lists are all there is; one result more than is measured shows where the last tie ends.
+    """
+    measures = [parse_measure(text) for text in evaluation.measures]
+    if Spec.parse(index).name == "exact":
+        wanted = [measure.k or 0 for measure in measures if measure.needs == "gold" or (measure.k or 0) <= _LISTED]
+        return max([SHOWN, *wanted])
+    return max(SHOWN, *(measure.k or 0 for measure in measures)) + 1
+
+
+def _check_index(evaluation: Evaluation, text: str, where: str) -> None:
+    """RequestError for an effort that is missing or out of range, and for measures that lists cannot give."""
+    spec, recipe = Spec.parse(text), INDEXES.make(text)
+    bare = dataclasses.replace(spec, at=None)
+    check_effort(str(bare), recipe.dial, spec.at, search_depth(evaluation, text))
+    whole = next((measure for measure in evaluation.measures if parse_measure(measure).k is None), None)
+    if spec.name != "exact" and whole is not None:
+        raise RequestError(
+            f"{where}: {whole} needs the rank of every relevant row, and {text} gives only the first; use a cut-off, as in "
+            "mrr@10, or exact()"
+        )
+
+
 def _check(evaluation: Evaluation, where: str) -> None:
     """Every name resolves, every number is in its range, and nothing contradicts itself."""
     _check_specs(evaluation)
@@ -90,15 +119,28 @@ def _check(evaluation: Evaluation, where: str) -> None:
         ("measures", evaluation.measures, [parse_measure(spec) for spec in evaluation.measures]),
         ("directions", evaluation.directions, list(evaluation.directions)),
         ("grid.transforms", evaluation.grid.transforms, [TRANSFORMS.make(spec) for spec in evaluation.grid.transforms]),
-        ("grid.indexes", evaluation.grid.indexes, [INDEXES.make(spec) for spec in evaluation.grid.indexes]),
+        ("grid.indexes", evaluation.grid.indexes, [_recipe_and_effort(spec) for spec in evaluation.grid.indexes]),
     )
     for name, values, made in lists:
         check_once(name, values, made, where)
     for direction in evaluation.directions:
         if direction not in DIRECTIONS:
             raise RequestError(f"{where}: no direction is called {direction!r}; {suggest(direction, DIRECTIONS)}")
+    for text in evaluation.grid.transforms:
+        # Signs are in one order by inner product and by bits that differ; centred projections are not.
+        if TRANSFORMS.make(text).metric("ip") not in ("ip", "hamming"):
+            raise RequestError(
+                f"{where}: {text} keeps distances and not inner products, by which images are searched; use truncate, or "
+                "an evaluation of vectors"
+            )
+    for text in evaluation.grid.indexes:
+        _check_index(evaluation, text, where)
     check_name(evaluation.name, where)
     check_ranges(_ranges(evaluation), where)
+
+
+def _recipe_and_effort(text: str) -> tuple[IndexRecipe, int | None]:
+    return INDEXES.make(text), Spec.parse(text).at
 
 
 def _check_specs(evaluation: Evaluation) -> None:

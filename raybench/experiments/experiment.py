@@ -5,7 +5,6 @@ The number of shards and who searched are not part of the key, because they chan
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -17,23 +16,23 @@ from raybench.collection import Collection
 from raybench.errors import DataError
 from raybench.experiments import judgments, shown
 from raybench.experiments.backend import Backend
-from raybench.experiments.evaluation import Evaluation
+from raybench.experiments.evaluation import Evaluation, search_depth
 from raybench.experiments.fitting import fitted_transform
 from raybench.experiments.judgments import Judged
 from raybench.experiments.records import make_records, per_query_table
 from raybench.experiments.reporting import Reporter
 from raybench.indexes import INDEXES
 from raybench.indexes.base import FullIndex
+from raybench.indexes.exact import Exact
 from raybench.metrics import Counts, Pairs, PerQuery, Ranks, evaluate, evaluate_overlap, parse_measure
 from raybench.metrics.uncertainty import number_clusters
 from raybench.results import Record
 from raybench.sources.base import Shard, Source
 from raybench.spec import Spec, content_key
-from raybench.transforms import Float16
+from raybench.transforms import Float16, Transform
 
 FORMAT = 2  # raise it when the same inputs give other numbers
 
-_LISTED = 100  # results that are kept of each query, where a measure looks so deep
 _QUERIES = 1_024  # ranked together: a block of pairs and their queries is all that is held twice
 
 
@@ -91,17 +90,18 @@ class _Found:
 
 def measure_experiment(
     experiment: Experiment,
-    results_uri: str,
+    out: str,
     source: Source,
     shards: Sequence[Shard],
     backend: Backend,
     reporter: Reporter,
 ) -> None:
-    """Search, measure, and write the experiment's four files; the records come last."""
+    """Search, measure, and write the experiment's four files below `<out>/results`; the records come last."""
+    results_uri = storage.join(out, "results")
     judge = judgments.text_to_image if experiment.direction == "text_to_image" else judgments.image_to_text
     query_rows, qrels = judge(experiment.judged, experiment.images)
     queries_QD = experiment.asking.load().matrix_ND[query_rows]
-    found = _search(experiment, queries_QD, qrels, backend, reporter)
+    found = _search(experiment, queries_QD, qrels, backend, reporter, out)
     results.write_neighbors(results_uri, experiment.key, _neighbors_table(experiment, found.neighbors, qrels))
     results.write_gallery(results_uri, experiment.key, _gallery(experiment, found.neighbors, qrels, source, shards))
     records = _records(experiment, found, qrels, backend)
@@ -110,24 +110,16 @@ def measure_experiment(
 
 
 def _search(
-    experiment: Experiment, queries_QD: FloatMatrix, qrels: Qrels, backend: Backend, reporter: Reporter
+    experiment: Experiment, queries_QD: FloatMatrix, qrels: Qrels, backend: Backend, reporter: Reporter, out: str
 ) -> _Found:
     evaluation = experiment.evaluation
     measures = [parse_measure(text) for text in evaluation.measures]
-    # Ranking measures are counted over all rows; only what is shown, stored or compared with gold needs lists.
-    wanted = [measure.k or 0 for measure in measures if measure.needs == "gold" or (measure.k or 0) <= _LISTED]
-    depth = min(max([shown.SHOWN, *wanted]), len(experiment.corpus))
     transform = fitted_transform(experiment.transform, experiment.corpus, evaluation.seed)
-    recipe = INDEXES.make(experiment.index)
     pairs = Pairs.of(qrels)
-    transformed_QD = transform.apply(Vectors(queries_QD)).matrix_ND
-    with ExitStack() as stack:
-        advance = stack.enter_context(reporter.stage(f"searching {experiment.title}", len(queries_QD)))
-        index = stack.enter_context(backend.index(experiment.corpus, transform, recipe, evaluation.shards))
-        neighbors = index.search(transformed_QD, depth)
-        counts = count_pairs(index, transformed_QD, pairs)
+    with reporter.stage(f"searching {experiment.title}", len(queries_QD)) as advance:
+        transformed_QD = transform.apply(Vectors(queries_QD)).matrix_ND
+        neighbors, ranks = _retrieve(experiment, transform, transformed_QD, pairs, backend, out)
         advance(len(queries_QD), 1.0)
-    ranks = Ranks.of_counts(pairs, counts)
     depth = max((measure.k or 0 for measure in measures if measure.needs == "gold"), default=0)
     gold, found = (
         _against_gold(experiment, queries_QD, neighbors.top(depth), backend) if depth else (neighbors, neighbors)
@@ -138,6 +130,23 @@ def _search(
         for measure in measures
     ]  # fmt: skip
     return _Found(neighbors, values, pairs)
+
+
+def _retrieve(
+    experiment: Experiment, transform: Transform, queries_QD: FloatMatrix, pairs: Pairs, backend: Backend, out: str
+) -> tuple[Neighbors, Ranks]:
+    """Lists, and the ranks of judged rows: among all rows where the index is exact, else in the lists."""
+    evaluation, rows = experiment.evaluation, len(experiment.corpus)
+    spec, recipe = Spec.parse(experiment.index), INDEXES.make(experiment.index)
+    depth = min(search_depth(evaluation, experiment.index), rows)
+    place = experiment.corpus, transform
+    if isinstance(recipe, Exact):
+        with backend.exact(*place, recipe, evaluation.shards) as exact:
+            neighbors = exact.search(queries_QD, depth)
+            return neighbors, Ranks.of_counts(pairs, count_pairs(exact, queries_QD, pairs))
+    with backend.index(*place, recipe, evaluation.shards, out) as index:
+        neighbors = index.search(queries_QD, depth, spec.at)
+    return neighbors, Ranks.of_neighbors(pairs, neighbors, rows)
 
 
 def count_pairs(index: FullIndex, queries_QD: FloatMatrix, pairs: Pairs) -> Counts:
@@ -161,7 +170,7 @@ def _against_gold(
     row_P = found.ids_QK[is_row_QK]
     asked = Pairs(query_P.astype(np.int64), row_P, np.ones_like(row_P), len(found))
     scores_QK = found.scores_QK.copy()
-    with backend.index(experiment.corpus, Float16(), INDEXES.make("exact()"), experiment.evaluation.shards) as index:
+    with backend.exact(experiment.corpus, Float16(), Exact(), experiment.evaluation.shards) as index:
         gold = index.search(queries_QD, found.k)
         scores_QK[is_row_QK] = index.score(queries_QD, asked)
     # In the order in which they were found: sorted anew, the first k of a deeper list would be a search with re-ranking.

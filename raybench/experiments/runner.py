@@ -18,7 +18,7 @@ from raybench.collection import Collection, open_collection
 from raybench.embedding.job import EmbedJob, TextSource
 from raybench.encoders import ENCODERS
 from raybench.encoders.base import EncoderRecipe
-from raybench.errors import WorkError
+from raybench.errors import IndexRequestError, WorkError
 from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
 from raybench.experiments.evaluation import Evaluation
@@ -186,7 +186,11 @@ def _experiment(
 ) -> None:
     uri, started = progress.place("results"), time.perf_counter()
     if not storage.exists(results.records_uri(uri, experiment.key)):
-        measure_experiment(experiment, uri, prepared.source, prepared.shards, backend, reporter)
+        try:
+            measure_experiment(experiment, progress.out, prepared.source, prepared.shards, backend, reporter)
+        except IndexRequestError as fault:
+            progress.warnings.append(f"{experiment.title} has no results: {fault}")
+            return
     progress.seconds[f"searching {experiment.title}"] = round(time.perf_counter() - started, 3)
     records = results.read(results.records_uri(uri, experiment.key))
     progress.records += records

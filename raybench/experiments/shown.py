@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from raybench.arrays import Neighbors, Qrels
 from raybench.embedding.decode import decode
+from raybench.experiments.evaluation import SHOWN
 from raybench.results import GALLERY, NEIGHBORS
 from raybench.sources.base import Shard, Source
 
-SHOWN = 5  # results per query in the gallery
 _THUMBNAIL = 160  # pixels of the longer side
 
 

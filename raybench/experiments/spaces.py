@@ -82,7 +82,7 @@ def _transformed(evaluation: VectorEvaluation, text: str, out: str, reporter: Re
     facts = tuple((name, told[name]) for name in ("explained", "rows") if name in told)
     if transform.key == "float16()" and corpus.dtype == queries.dtype == transform.out_dtype(corpus.dtype):
         return Space(text, evaluation.corpus, evaluation.queries, evaluation.metric, is_stored=True)
-    metric = transform.metric(evaluation.metric)
+    metric = TRANSFORMS.make(text).metric(evaluation.metric)
     packed = (("packed", True),) if metric == "hamming" else ()
     seen = [
         str(Spec("transformed", (one, uri or text), packed, parenthesised=True))

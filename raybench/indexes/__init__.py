@@ -3,4 +3,20 @@
 from raybench.indexes.base import IndexRecipe
 from raybench.registry import Registry
 
-INDEXES: Registry[IndexRecipe] = Registry("index", {"exact": "raybench.indexes.exact:Exact"})
+INDEXES: Registry[IndexRecipe] = Registry(
+    "index",
+    {
+        "exact": "raybench.indexes.exact:Exact",
+        "flat": "raybench.indexes.flat:Flat",
+        "hnsw": "raybench.indexes.graph:Hnsw",
+        "ivf_flat": "raybench.indexes.inverted:IvfFlat",
+        "ivf_pq": "raybench.indexes.inverted:IvfPq",
+        "fp16": "raybench.indexes.codes:Fp16",
+        "sq8": "raybench.indexes.codes:Sq8",
+        "sq4": "raybench.indexes.codes:Sq4",
+        "pq": "raybench.indexes.codes:Pq",
+        "rabitq": "raybench.indexes.codes:RaBitQ",
+        "binary": "raybench.indexes.codes:Binary",
+    },
+    takes_at=True,
+)

@@ -3,23 +3,41 @@
 Larger scores are better in every index; conversions from distances are done once, in the index's own file. A
 sharded index is an index: whoever searches cannot tell one partition from two hundred.
 
+An approximate index has one search-time number, its effort: how many nodes a graph keeps in view, lists it probes, or
+candidates it scores again. Everything else is decided when it is built, and written in its spec: `hnsw(m=32)@128`.
+
 Axes: Q queries, D dimensions, K results, P pairs of a query and a row that is asked about.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from raybench.arrays import FloatMatrix, Neighbors, Vectors
+from raybench.errors import IndexRequestError
 from raybench.metrics.counts import Counts, Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """What an index's effort counts, whether it can search without one, and where it ends."""
+
+    counts: str  # such as "lists probed"
+    is_needed: bool = True
+    is_k_least: bool = False  # whether it must be k at least
+    most: int | None = None
 
 
 class Index(Protocol):
     """One built partition, or many behind one face."""
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
-        """The best k rows of each query, as row numbers of the whole collection; exact indexes ignore effort."""
+        """The best k rows of each query, as row numbers of the whole collection.
+
+        IndexRequestError for an effort that is missing, not taken, or out of range: none is adjusted.
+        """
         ...
 
     @property
@@ -41,8 +59,32 @@ class FullIndex(Index, Protocol):
 
 
 class IndexRecipe(Protocol):
-    """What a spec such as `exact()` stands for."""
+    """What a spec such as `exact()` or `hnsw(m=32)` stands for."""
 
-    def build(self, vectors: Vectors) -> FullIndex:
-        """Build over a run of rows; runs on the worker that will search."""
+    @property
+    def dial(self) -> Dial | None:
+        """The search-time number; None for an index that has none."""
         ...
+
+    def build(self, vectors: Vectors) -> Index:
+        """Build over a run of rows, which are compared by inner product; runs on the worker that will search.
+
+        IndexRequestError where the rows are too few, or a parameter does not fit them.
+        """
+        ...
+
+
+def check_effort(spec: str, dial: Dial | None, effort: int | None, k: int = 1) -> None:
+    """IndexRequestError for an effort that an index does not take, lacks, or that is out of range for k results."""
+    if dial is None:
+        if effort is not None:
+            raise IndexRequestError(f"{spec} has no effort, and was asked for @{effort}; leave it out")
+        return
+    if effort is None:
+        if dial.is_needed:
+            raise IndexRequestError(f"{spec} needs an effort ({dial.counts}); write it like {spec}@64")
+        return
+    least = k if dial.is_k_least else 1
+    if effort < least or (dial.most is not None and effort > dial.most):
+        room = f"{least:,} or more" if dial.most is None else f"{least:,} to {dial.most:,}"
+        raise IndexRequestError(f"{spec}@{effort}: for {k:,} results its effort ({dial.counts}) must be {room}")

@@ -19,6 +19,7 @@ import torch
 
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.errors import DataError
+from raybench.indexes.base import Dial, check_effort
 from raybench.metrics.counts import Counts, Pairs
 from raybench.search.certified import Questions, Scanner, search_part
 
@@ -32,6 +33,11 @@ class Exact:
     """The exact neighbours; nothing to build and nothing to tune."""
 
     block_rows: int = 8_192
+
+    @property
+    def dial(self) -> Dial | None:
+        """None."""
+        return None
 
     def build(self, vectors: Vectors) -> "ExactIndex":
         """An index over the rows as they are; float16 stays float16 in memory."""
@@ -52,9 +58,10 @@ class ExactIndex:
         """The bytes of the rows."""
         return int(self.vectors.matrix_ND.nbytes)
 
-    def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:  # noqa: ARG002 (exact)
+    def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The float64 top k, ties by row number."""
         _check(queries_QD, self.vectors)
+        check_effort("exact()", None, effort)
         scanner = Scanner(threads=torch.get_num_threads(), block_rows=self.block_rows)
         floor_Q = np.full(len(queries_QD), -np.inf)
         found, _ = search_part(
@@ -144,6 +151,16 @@ def score_pairs(queries_QD: FloatMatrix, query_C: Rows, rows: _Gather) -> npt.ND
         # numpy sums the last axis of a contiguous product pairwise, in an order that depends on D alone.
         score_C[part] = (queries_CD * rows.take(part)).sum(axis=1)
     return score_C
+
+
+def score_rows(queries_QD: FloatMatrix, vectors: Vectors, ids_QC: Rows) -> npt.NDArray[np.float64]:
+    """Float64 inner products of each query with rows of its own [Q, C], as `score_pairs` sums them; -1 gets -inf."""
+    is_row_QC = ids_QC >= 0
+    query_P, _ = np.nonzero(is_row_QC)
+    scores_QC = np.full(ids_QC.shape, -np.inf)
+    rows = _Gather(vectors.matrix_ND, ids_QC[is_row_QC] - vectors.first_row)
+    scores_QC[is_row_QC] = score_pairs(queries_QD, query_P, rows)
+    return scores_QC
 
 
 def _norms(matrix: FloatMatrix) -> npt.NDArray[np.float64]:

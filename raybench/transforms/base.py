@@ -52,10 +52,6 @@ class Transform(Protocol):
         """The dtype of what comes of vectors of `dtype`."""
         ...
 
-    def metric(self, asked: str) -> str:
-        """The metric by which its vectors are compared where the vectors themselves are compared by `asked`."""
-        ...
-
     @property
     def key(self) -> str:
         """What decides the output: equal keys give equal bytes."""
@@ -68,6 +64,10 @@ class TransformRecipe(Protocol):
     @property
     def needs_fit(self) -> bool:
         """Whether `fit` reads the corpus; a recipe that does not returns itself."""
+        ...
+
+    def metric(self, asked: str) -> str:
+        """The metric by which its vectors are compared where the vectors themselves are compared by `asked`."""
         ...
 
     def fit(self, corpus: Rows | None, seed: int = 0) -> Transform:

@@ -43,6 +43,10 @@ class PcaRecipe:
         """The recipe as it is written."""
         return f"pca(dim={self.dim}, sample={self.sample})"
 
+    def metric(self, asked: str) -> str:  # noqa: ARG002 (always the same)
+        """l2: projections are centred, so only their distances are near those of the (unit) vectors."""
+        return "l2"
+
     def fit(self, corpus: Rows | None, seed: int = 0) -> "Pca":
         """Learn mean and components. DataError where there are fewer dimensions, or no variance, than asked for."""
         if corpus is not None and not 1 <= self.dim <= corpus.dim:
@@ -86,10 +90,6 @@ class Pca:
     def components(self) -> Float64:
         """Orthonormal columns [D, E] (to 2^-22), most variance first, the largest coordinate of each positive."""
         return self.grid_DE * 2.0**-22
-
-    def metric(self, asked: str) -> str:  # noqa: ARG002 (always the same)
-        """l2: projections are centred, so only their distances are near those of the (unit) vectors."""
-        return "l2"
 
     @property
     def explained(self) -> float:

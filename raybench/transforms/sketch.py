@@ -46,6 +46,10 @@ class SketchRecipe:
         """The recipe as it is written."""
         return f"sketch(bits={self.bits}, sample={self.sample})"
 
+    def metric(self, asked: str) -> str:  # noqa: ARG002 (always the same)
+        """hamming, on packed bits."""
+        return "hamming"
+
     def fit(self, corpus: Rows | None, seed: int = 0) -> "Sketch":
         """Draw the references. DataError where the sample has fewer distinct directions than bits."""
         if self.bits < _CYCLE or self.bits % _CYCLE:
@@ -101,10 +105,6 @@ class Sketch:
     def out_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:  # noqa: ARG002 (always the same)
         """float16."""
         return np.dtype(np.float16)
-
-    def metric(self, asked: str) -> str:  # noqa: ARG002 (always the same)
-        """hamming, on packed bits."""
-        return "hamming"
 
     def save(self, uri: str, **facts: Any) -> None:
         """Write an artifact folder; `facts` (of the corpus, say) are told in its manifest."""

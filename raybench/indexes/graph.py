@@ -1,0 +1,100 @@
+"""A navigable small-world graph (Malkov and Yashunin 2018), over rows in full or in fewer bits.
+
+Its effort is the number of nodes that a search keeps in view (efSearch); it is k at least, because faiss would raise it
+to k without a word.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import faiss
+
+from raybench.arrays import Vectors
+from raybench.errors import IndexRequestError, WorkError
+from raybench.indexes.base import Dial, check_effort
+from raybench.indexes.codes import CODEBOOK_ROWS
+from raybench.indexes.faiss_index import FaissIndex, code_bytes, float32_rows, learn, need_divisor, need_rows
+
+_STORES = {"fp16": "QT_fp16", "sq8": "QT_8bit", "sq4": "QT_4bit"}
+_DIAL = Dial("nodes in view", is_k_least=True)
+_SAMPLE = 65_536  # rows from which the ranges of sq8 and sq4, or codebooks, are learnt
+
+
+@dataclass(frozen=True, slots=True)
+class Hnsw:
+    """`m` neighbours of each node (twice as many in the lowest layer), `build_effort` nodes in view while it is built."""
+
+    m: int = 32
+    build_effort: int = 200
+    store: Literal["float32", "fp16", "sq8", "sq4", "pq"] = "float32"
+    codes: int = 64  # bytes of a row where the store is pq
+    seed: int = 0
+
+    @property
+    def dial(self) -> Dial | None:
+        """Nodes in view."""
+        return _DIAL
+
+    @property
+    def spec(self) -> str:
+        """The recipe as errors name it."""
+        return f"hnsw(m={self.m})" if self.store == "float32" else f'hnsw(m={self.m}, store="{self.store}")'
+
+    def build(self, vectors: Vectors) -> FaissIndex:
+        """The graph over a run of rows. IndexRequestError for parameters that cannot be, or too few rows to learn codes."""
+        return self.serve(self.fill(vectors), vectors)
+
+    def fill(self, vectors: Vectors) -> Any:
+        """Learn codes where the store has them, and link all rows."""
+        if not 2 <= self.m <= 512 or not 1 <= self.build_effort <= 100_000:
+            raise IndexRequestError(
+                f"{self.spec}: m must be 2 to 512, and build_effort={self.build_effort} 1 to 100,000"
+            )
+        index = self._empty(vectors)
+        index.hnsw.efConstruction = self.build_effort
+        index.hnsw.rng = faiss.RandomGenerator(12_345 + self.seed)
+        if not index.is_trained:
+            learn(index, vectors, _SAMPLE, self.seed)
+        index.add(float32_rows(vectors))  # at once: a graph that is added to in pieces is another, and may fall apart
+        return index
+
+    def serve(self, index: Any, vectors: Vectors) -> FaissIndex:
+        """A filled graph, ready to search; WorkError where faiss made another one than was asked for."""
+        graph = index.hnsw
+        effective = (graph.nb_neighbors(1), graph.nb_neighbors(0), graph.efConstruction, index.ntotal)
+        if effective != (self.m, 2 * self.m, self.build_effort, len(vectors)):
+            raise WorkError(f"{self.spec}: faiss made a graph with m={effective[0]}, build_effort={effective[2]}")
+        return FaissIndex(
+            self.spec, index, vectors.first_row, self._parameters, graph_bytes(index) + store_bytes(index)
+        )
+
+    def _empty(self, vectors: Vectors) -> Any:
+        metric, dim = faiss.METRIC_INNER_PRODUCT, vectors.dim
+        if self.store == "float32":
+            return faiss.IndexHNSWFlat(dim, self.m, metric)
+        if self.store == "pq":
+            need_divisor(self.spec, vectors, self.codes)
+            need_rows(self.spec, vectors, CODEBOOK_ROWS, "for codebooks of 256")
+            return faiss.IndexHNSWPQ(dim, self.codes, self.m, 8, metric)
+        return faiss.IndexHNSWSQ(dim, getattr(faiss.ScalarQuantizer, _STORES[self.store]), self.m, metric)
+
+    def _parameters(self, effort: int | None, k: int) -> Any:
+        check_effort(self.spec, self.dial, effort, k)
+        return faiss.SearchParametersHNSW(efSearch=effort)
+
+
+def graph_bytes(index: Any) -> int:
+    """Neighbours, offsets and levels, measured on what is held."""
+    graph = index.hnsw
+    return int(graph.neighbors.size() * 4 + graph.offsets.size() * 8 + graph.levels.size() * 4)
+
+
+def store_bytes(index: Any) -> int:
+    """Codes of the rows that a graph is over, and their codebooks or ranges."""
+    store = faiss.downcast_index(index.storage)
+    learnt = 0
+    if isinstance(store, faiss.IndexPQ):
+        learnt = store.pq.centroids.size() * 4
+    elif isinstance(store, faiss.IndexScalarQuantizer):
+        learnt = store.sq.trained.size() * 4
+    return code_bytes(store) + int(learnt)
