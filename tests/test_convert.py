@@ -37,7 +37,7 @@ def test_vectors_are_copied_into_another_format(raybench, tmp_path):
     source = npy(tmp_path / "a.npy", ROWS)
     code, out, err = raybench("convert", source, tmp_path / "new" / "b.fvecs")
     assert (code, err) == (0, "")
-    assert out == f"written: {tmp_path}/new/b.fvecs, 200 rows of 16 dimensions, float32\n"
+    assert out == f"written: {tmp_path}/new/b.fvecs, 200 rows of 16 dimensions, float32, 12,800 bytes of vectors\n"
     np.testing.assert_array_equal(read_rows(open_vectors(str(tmp_path / "new" / "b.fvecs"))), ROWS)
 
 
@@ -48,6 +48,7 @@ def test_json_is_the_last_line(raybench, tmp_path):
     assert code == 0
     assert json.loads(out.splitlines()[-1]) == {
         "ok": True, "target": str(tmp_path / "b.h5"), "rows": 200, "dim": 16, "dtype": "float16", "bits": False,
+        "vector_bytes": 6_400,
     }  # fmt: skip
     with h5py.File(tmp_path / "b.h5") as file:
         np.testing.assert_array_equal(file["emb"], ROWS.astype(np.float16))
@@ -57,7 +58,10 @@ def test_a_dry_run_writes_nothing_and_refuses_the_same(raybench, tmp_path):
     """What would be written, and every refusal that needs no look at the values."""
     source = npy(tmp_path / "a.npy", ROWS.astype(np.float16))
     code, out, _ = raybench("convert", source, tmp_path / "b.f16bin", "--dry-run")
-    assert (code, out) == (0, f"would write: {tmp_path}/b.f16bin, 200 rows of 16 dimensions, float16\n")
+    assert (code, out) == (
+        0,
+        f"would write: {tmp_path}/b.f16bin, 200 rows of 16 dimensions, float16, 6,400 bytes of vectors\n",
+    )
     dry = raybench("convert", source, tmp_path / "b.fvecs", "--dry-run")
     assert dry == raybench("convert", source, tmp_path / "b.fvecs")
     assert dry[0] == 2

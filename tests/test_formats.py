@@ -290,6 +290,22 @@ def test_a_folder_named_like_a_file_is_a_folder(tmp_path):
     np.testing.assert_array_equal(read_rows(open_vectors(str(tmp_path / "x.parquet"))), rows)
 
 
+def test_a_folder_named_like_a_call_is_a_folder(tmp_path, monkeypatch):
+    """`laion(1)`, as browsers name a second download, is a path where it is there; a format's name stays a spec."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "laion(1)").mkdir()
+    np.save(tmp_path / "laion(1)" / "x.npy", np.eye(4, dtype=np.float16))
+    for place in ("laion(1)/x.npy", "npy('laion(1)/x.npy')"):
+        assert open_vectors(place).rows == 4
+    with pytest.raises(RequestError, match=r"'laion\(1\)' is in no format"):
+        open_vectors("laion(1)")
+    (tmp_path / "laion(1)" / "img_emb").mkdir()
+    np.save(tmp_path / "laion(1)" / "img_emb" / "img_emb_0000.npy", np.eye(4, dtype=np.float16))
+    assert open_vectors("laion(1)").rows == 4
+    with pytest.raises(RequestError, match="no vector format is called 'laion'"):
+        open_vectors("laion(2)")
+
+
 def test_our_own_folder_may_lack_parts(tmp_path):
     """A shard without images leaves no part; the manifest of the folder accounts for it."""
     rows = drawn(CASES["clip folder"], 10)

@@ -12,7 +12,7 @@ import pytest
 
 from raybench import storage
 from raybench.cli import main
-from raybench.errors import DataError, RequestError
+from raybench.errors import DataError, RequestError, WorkError
 from raybench.experiments import gold
 from raybench.experiments.gold import GoldRequest, LocalGold, Workers, find_gold, plan_gold
 from raybench.experiments.reporting import Silent
@@ -123,6 +123,17 @@ def test_actors_find_the_same(made, tmp_path, ray_cluster):
     assert done["files"] == made["files"]
     assert done["fingerprint"] == made["fingerprint"]
     assert done["environment"]["workers"] == {"count": 2, "threads": 1, "gpus": 0}
+
+
+def test_silence_ends_a_search(monkeypatch):
+    """An hour without a finished part, or ten times the longest, is an error that says where to look."""
+    from raybench.distributed import gold as actors
+
+    actors._check_silence(3_000, 1.0)
+    actors._check_silence(9_000, 1_000.0)
+    for silent_s, longest_s in ((3_700, 1.0), (11_000, 1_000.0)):
+        with pytest.raises(WorkError, match=r"no searcher has finished a part in .* minutes; look at `ray status`"):
+            actors._check_silence(silent_s, longest_s)
 
 
 @pytest.mark.ray
@@ -258,6 +269,7 @@ def test_the_command_ends_with_json_and_a_table(tmp_path, capsys):
         (["--workers", "0"], "does not fit"),
         (["-k", "-1"], "asks for nothing"),
         (["--to", "truth.npy"], "without neighbours"),
+        (["--to", "truth.ivecs", "-k", "200000"], "-k 200000 is more than the 150,000 rows"),
         (["--to", "truth"], "does not say in which format"),
     ],
 )

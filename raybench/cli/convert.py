@@ -35,8 +35,11 @@ def command(source: str, target: str, neighbors: bool, dtype: str | None, dry_ru
 
 
 def _vectors(source: str, target: str, dtype: str | None, *, dry_run: bool) -> tuple[str, dict[str, object]]:
+    import numpy as np
+
     from raybench.cli.progress import TerminalReporter
     from raybench.formats import check_vectors, open_vectors, write_vectors
+    from raybench.formats.base import width
     from raybench.formats.watched import Watched
 
     file = open_vectors(source)
@@ -47,7 +50,9 @@ def _vectors(source: str, target: str, dtype: str | None, *, dry_run: bool) -> t
         with TerminalReporter().stage(f"converting {source}", file.rows) as advance:
             write_vectors(target, Watched(file, lambda rows: advance(rows, rows / max(file.rows, 1))), dtype)
     kind = "bits" if file.is_bits else "dimensions"
-    return f"{file.rows:,} rows of {file.dim} {kind}, {facts['dtype']}", facts
+    size = file.rows * width(file) * np.dtype(str(facts["dtype"])).itemsize
+    facts |= {"vector_bytes": size}
+    return f"{file.rows:,} rows of {file.dim} {kind}, {facts['dtype']}, {size:,} bytes of vectors", facts
 
 
 def _neighbors(source: str, target: str, _dtype: str | None, *, dry_run: bool) -> tuple[str, dict[str, object]]:

@@ -53,8 +53,12 @@ def command(
         _print_plan(request, out, workers, as_json=as_json)
         return
     # What is wrong is said before Ray starts.
-    gold.plan_gold(request, out, gold.Workers(workers or 1, 1))
+    planned = gold.plan_gold(request, out, gold.Workers(workers or 1, 1))
     if target is not None:
+        if k > planned.rows:
+            raise click.UsageError(
+                f"-k {k} is more than the {planned.rows:,} rows, and --to has no place for padding; ask for fewer"
+            )
         from raybench.formats import recipe_of
 
         if not hasattr(recipe_of(target, is_target=True), "write_neighbors"):

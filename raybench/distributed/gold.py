@@ -25,6 +25,7 @@ from raybench.search.gold import Worker as PartWorker
 
 _RESTARTS = 5
 _LATE_S = 60.0  # and three times the longest part so far: from then on a part counts as late
+_SILENT_S = 3_600.0  # and ten times the longest part so far: without a finished part for so long, nobody is at work
 _READY_S = 600  # a worker that has not started by then will not
 
 
@@ -100,7 +101,7 @@ def _hand_out(actors: Sequence[Any], ranges: Sequence[Range], running: Floors) -
     working: dict[Any, tuple[Any, Range, float]] = {}
     idle: list[Any] = []
     done: set[Range] = set()
-    patience_s = _LATE_S
+    patience_s, heard, longest_s = _LATE_S, time.monotonic(), 0.0
 
     def give(actor: Any, part: Range | None, then: Range | None) -> None:
         if part is None:
@@ -122,6 +123,7 @@ def _hand_out(actors: Sequence[Any], ranges: Sequence[Range], running: Floors) -
     while len(done) < len(ranges):
         finished, _ = ray.wait(list(working), num_returns=1, timeout=patience_s)
         if not finished:
+            _check_silence(time.monotonic() - heard, longest_s)
             # Its node may be gone with no room for a new actor elsewhere. A part done twice is the same file.
             late = min((entry for entry in working.values() if entry[1] not in done), key=lambda entry: entry[2])
             if idle:
@@ -130,11 +132,21 @@ def _hand_out(actors: Sequence[Any], ranges: Sequence[Range], running: Floors) -
         actor, part, started = working.pop(finished[0])
         with failures_explained("searching a part"):
             ray.get(finished[0])
-        patience_s = max(patience_s, 3 * (time.monotonic() - started))
+        heard, longest_s = time.monotonic(), max(longest_s, time.monotonic() - started)
+        patience_s = max(patience_s, 3 * longest_s)
         if part not in done:
             done.add(part)
             yield part  # its rows are taken in before the next floors are asked for
         give(actor, reserved[actor] or following(), following())
+
+
+def _check_silence(silent_s: float, longest_s: float) -> None:
+    """WorkError where nothing has come for so long that nobody can be at work."""
+    if silent_s > max(_SILENT_S, 10 * longest_s):
+        raise WorkError(
+            f"no searcher has finished a part in {silent_s / 60:.0f} minutes; look at `ray status` for lost nodes, and run the "
+            "same command again to go on"
+        )
 
 
 @contextmanager

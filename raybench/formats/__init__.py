@@ -5,7 +5,7 @@ Where a format numbers from 1, stores distances, or packs bits is known to its o
 
 import dataclasses
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,13 @@ _SUFFIXES = {
     ".bin": "xbin",
 }  # fmt: skip
 _HDF5 = (".h5", ".hdf5", ".jld2")
-_CALL = re.compile(r"\w+\(.*\)\s*", re.DOTALL)
+_CALL = re.compile(r"(\w+)\(.*\)\s*", re.DOTALL)
+
+
+def _is_spec(text: str) -> bool:
+    """Whether a text is a spec and not the path of a file or folder that is called like one, such as `laion(1)`."""
+    call = _CALL.fullmatch(text.strip())
+    return call is not None and (call[1] in FORMATS.names or not Path(text).exists())
 
 
 def recipe_of(text: str, *, is_target: bool = False) -> Any:
@@ -48,7 +54,7 @@ def recipe_of(text: str, *, is_target: bool = False) -> Any:
 
     RequestError for what is not recognised, with what can be given instead.
     """
-    if _CALL.fullmatch(text.strip()):
+    if _is_spec(text):
         return FORMATS.make(Spec.parse(text))
     suffix = PurePosixPath(text).suffix.lower()
     if suffix in _SUFFIXES:
@@ -69,7 +75,7 @@ def recipe_of(text: str, *, is_target: bool = False) -> Any:
 
 def anchored(text: str) -> str:
     """The same vectors, named so that a process in another folder finds them: local paths made absolute."""
-    if not _CALL.fullmatch(text.strip()):
+    if not _is_spec(text):
         return storage.absolute(text)
     spec = Spec.parse(text)
     fields = [field.name for field in dataclasses.fields(FORMATS.load(spec.name))]
