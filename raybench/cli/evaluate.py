@@ -89,9 +89,7 @@ def evaluate(
     from raybench.report.page import write_report
 
     report = write_report(out)
-    _print_tables(made)
-    for warning in made.warnings:
-        click.echo(f"warning: {warning}")
+    print_tables(made)
     click.echo(f"report: {report}")
     if as_json:
         keys = ("experiment", "measure", "value", "low", "high", "queries", "unit", "direction", "encoder", "transform")
@@ -121,7 +119,8 @@ def _run(evaluation: "Evaluation | VectorEvaluation", out: str, command: str, *,
         return vector_runner.run(evaluation, out, searchers, TerminalReporter(), command)
 
 
-def _print_tables(made: "Run") -> None:
+def print_tables(made: "Run") -> None:
+    """The records, the tables beside them, and warnings."""
     from rich.console import Console
 
     from raybench.report.sheets import print_sheet
@@ -132,6 +131,8 @@ def _print_tables(made: "Run") -> None:
         print_records(made.records, console)
     for sheet in made.sheets:
         print_sheet(sheet, console)
+    for warning in made.warnings:
+        click.echo(f"warning: {warning}")
 
 
 def print_plan(evaluation: "Evaluation | VectorEvaluation", out: str, *, as_json: bool) -> None:
@@ -145,6 +146,15 @@ def print_plan(evaluation: "Evaluation | VectorEvaluation", out: str, *, as_json
         click.echo(f"  {line}")
     if as_json:
         click.echo(json.dumps({"ok": True, "plan": content, "out": storage.absolute(out)}, ensure_ascii=False))
+
+
+def load(evaluation: str, settings: tuple[str, ...]) -> "Evaluation | VectorEvaluation":
+    """An evaluation file, or the embedded one by the name `demo`."""
+    from raybench.experiments import evaluation_file as files
+
+    if evaluation == "demo":
+        return files.parse(demo_file(), "the embedded evaluation", settings)
+    return files.load(evaluation, settings)
 
 
 def demo_file() -> str:

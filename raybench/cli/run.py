@@ -15,10 +15,5 @@ def command(evaluation: str, out: str, settings: tuple[str, ...], local: bool, d
     The name `demo` stands for the embedded evaluation file.
     """
     evaluate.choose_blas()
-    from raybench.experiments import evaluation_file as files
-
-    if evaluation == "demo":
-        loaded = files.parse(evaluate.demo_file(), "the embedded evaluation", settings)
-    else:
-        loaded = files.load(evaluation, settings)
+    loaded = evaluate.load(evaluation, settings)
     evaluate.evaluate(loaded, out, local=local, dry_run=dry_run, as_json=as_json)

@@ -48,6 +48,16 @@ class Intervals:
 
 
 @dataclass(frozen=True, slots=True)
+class Tune:
+    """The smallest effort of indexes whose quality reaches a target."""
+
+    measure: str = "overlap@3"
+    target: float = 0.9
+    indexes: tuple[str, ...] = ()  # without efforts; none: those of the grid that have one
+    most: int = 4_096  # no effort above this is tried
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """An evaluation file of images; every field is a key of the file."""
 
@@ -60,6 +70,7 @@ class Evaluation:
     measures: tuple[str, ...] = ("ndcg@10", "map@10", "recall@10", "precision@10", "mrr@10", "hit@1")
     embed: Embed = field(default_factory=Embed)
     grid: Grid = field(default_factory=Grid)
+    tune: Tune | None = None
     intervals: Intervals = field(default_factory=Intervals)
     gallery: int = 12  # queries shown with their images in the report
     shards: int = 1
@@ -73,13 +84,16 @@ def checked(evaluation: Evaluation, where: str) -> Evaluation:
     def printed(texts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(Spec.parse(text)) for text in texts)
 
-    grid = Grid(printed(evaluation.grid.transforms), printed(evaluation.grid.indexes))
+    grid, tune = Grid(printed(evaluation.grid.transforms), printed(evaluation.grid.indexes)), evaluation.tune
+    if tune is not None:
+        tune = dataclasses.replace(tune, measure=str(Spec.parse(tune.measure)), indexes=printed(tune.indexes))
     return dataclasses.replace(
         evaluation,
         images=str(Spec.parse(evaluation.images)),
         encoders=printed(evaluation.encoders),
         measures=printed(evaluation.measures),
         grid=grid,
+        tune=tune,
     )
 
 
@@ -109,6 +123,30 @@ def _check_index(evaluation: Evaluation, text: str, where: str) -> None:
         )
 
 
+def tuned_indexes(evaluation: Evaluation, tune: Tune) -> tuple[str, ...]:
+    """The indexes to tune, without efforts: those that are named, or those of the grid that have an effort."""
+    bare = (str(dataclasses.replace(Spec.parse(text), at=None)) for text in evaluation.grid.indexes)
+    return tune.indexes or tuple(dict.fromkeys(text for text in bare if INDEXES.make(text).dial is not None))
+
+
+def _check_tune(evaluation: Evaluation, tune: Tune, where: str) -> None:
+    measure = parse_measure(tune.measure)
+    if measure.k is None or measure.better != "higher":
+        raise RequestError(f"{where}: tune.measure={tune.measure} must have a cut-off, as overlap@3 has")
+    if not 0 < tune.target < 1:
+        raise RequestError(f"{where}: tune.target={tune.target:g} is out of range; use a share between 0 and 1")
+    if not 1 <= tune.most <= 10_000_000:
+        raise RequestError(f"{where}: tune.most={tune.most} is out of range; use 1 to 10000000")
+    if not tuned_indexes(evaluation, tune):
+        raise RequestError(
+            f"{where}: there is no index with an effort to tune; list some, as in tune.indexes=[hnsw(m=32)]"
+        )
+    check_once("tune.indexes", tune.indexes, [INDEXES.make(text) for text in tune.indexes], where)
+    for text in tune.indexes:
+        if INDEXES.make(text).dial is None or Spec.parse(text).at is not None:
+            raise RequestError(f"{where}: tune.indexes lists {text}; list indexes that have an effort, without it")
+
+
 def _check(evaluation: Evaluation, where: str) -> None:
     """Every name resolves, every number is in its range, and nothing contradicts itself."""
     _check_specs(evaluation)
@@ -135,6 +173,8 @@ def _check(evaluation: Evaluation, where: str) -> None:
             )
     for text in evaluation.grid.indexes:
         _check_index(evaluation, text, where)
+    if evaluation.tune is not None:
+        _check_tune(evaluation, evaluation.tune, where)
     check_name(evaluation.name, where)
     check_ranges(_ranges(evaluation), where)
 

@@ -32,6 +32,7 @@ class Run:
     records: list[Record] = field(default_factory=list)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     experiments: list[dict[str, Any]] = field(default_factory=list)
+    tuned: list[dict[str, Any]] = field(default_factory=list)
     sheets: list[Sheet] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -49,6 +50,6 @@ class Run:
             "shards": evaluation.shards if isinstance(evaluation, Evaluation) else None,
             "measures": list(evaluation.measures), "environment": facts, "warnings": self.warnings,
             "seconds": self.seconds, "artifacts": self.artifacts, "experiments": self.experiments,
-            "sheets": [asdict(sheet) for sheet in self.sheets],
+            "tuned": self.tuned, "sheets": [asdict(sheet) for sheet in self.sheets],
         }  # fmt: skip
         storage.write_json(self.place("run.json"), content)

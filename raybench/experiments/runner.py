@@ -8,6 +8,7 @@ what is missing. `run.json` at the end lists what was used, made and lost.
 
 import itertools
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,12 @@ from raybench.encoders.base import EncoderRecipe
 from raybench.errors import IndexRequestError, WorkError
 from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
-from raybench.experiments.evaluation import Evaluation
+from raybench.experiments.evaluation import Evaluation, Tune, tuned_indexes
 from raybench.experiments.experiment import Experiment, measure_experiment
 from raybench.experiments.judgments import Judged
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
+from raybench.experiments.tuning import ENOUGH, tune_experiment, tuned_sheet
 from raybench.metrics import is_at_chance, parse_measure
 from raybench.sources import SOURCES
 from raybench.sources.base import Shard, Source
@@ -58,10 +60,72 @@ def prepare(evaluation: Evaluation, out: str) -> Prepared:
     return Prepared(evaluation, out, source, shards, source.queries(), source.judgments())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """What the first stage gives: judgments, and a collection of images and of texts for every encoder."""
+
+    judged: Judged
+    images: dict[str, Collection]
+    texts: dict[str, Collection]
+
+
 def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) -> Run:
     """Run an evaluation into its folder; returns what was made. The report is written by the caller."""
     evaluation, started = prepared.evaluation, time.perf_counter()
     progress = Run(evaluation, prepared.out)
+    embedded = _embed_all(progress, prepared, backend, reporter)
+    for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes):
+        _experiment(progress, experiment, prepared, backend, reporter)
+    if evaluation.tune is not None:
+        _tune(progress, prepared, evaluation.tune, embedded, backend, reporter)
+    progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
+    progress.write(backend.facts(), command)
+    return progress
+
+
+def tune(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
+    """Embed what is missing, and tune the efforts of indexes; nothing else is measured, and run.json stays as it is."""
+    progress = Run(prepared.evaluation, prepared.out)
+    embedded = _embed_all(progress, prepared, backend, reporter)
+    _tune(progress, prepared, prepared.evaluation.tune or Tune(), embedded, backend, reporter)
+    return progress
+
+
+def _experiments(evaluation: Evaluation, embedded: Embedded, indexes: Sequence[str]) -> Iterator[Experiment]:
+    """Every direction, encoder, transform and index."""
+    for direction, spec, transform, index in itertools.product(
+        evaluation.directions, evaluation.encoders, evaluation.grid.transforms, indexes
+    ):
+        yield Experiment(
+            evaluation, direction, spec, transform, index, embedded.images[spec], embedded.texts[spec], embedded.judged
+        )
+
+
+def _tune(
+    progress: Run, prepared: Prepared, settings: Tune, embedded: Embedded, backend: Backend, reporter: Reporter
+) -> None:
+    """Tune every index for every direction, encoder and transform; what cannot be built is a warning."""
+    found, evaluation = [], prepared.evaluation
+    for experiment in _experiments(evaluation, embedded, tuned_indexes(evaluation, settings)):
+        started = time.perf_counter()
+        try:
+            found.append(tune_experiment(experiment, settings, progress.out, backend, reporter))
+        except IndexRequestError as fault:
+            progress.warnings.append(f"{experiment.title} was not tuned: {fault}")
+        progress.seconds[f"tuning {experiment.title}"] = round(time.perf_counter() - started, 3)
+    progress.tuned += found
+    if found:
+        progress.sheets.append(tuned_sheet(settings, found))
+    few = min((one["tuning_queries"] for one in found), default=ENOUGH)
+    if few < ENOUGH:
+        progress.warnings.append(
+            f"only {few} queries for tuning: intervals are wide, and efforts may be higher than they need be; {ENOUGH} are enough"
+        )
+
+
+def _embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Reporter) -> Embedded:
+    """Images and texts with every encoder, and the judgments."""
+    evaluation = prepared.evaluation
     _say_plan(prepared, backend, reporter)
     judged = None
     if prepared.queries is not None and prepared.judgments is not None:
@@ -87,14 +151,7 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
         progress.warnings.append(
             f"{missing} of {of} judged images were not read; they count as relevant, and no search can find them"
         )
-    for direction, spec, transform, index in itertools.product(
-        evaluation.directions, evaluation.encoders, evaluation.grid.transforms, evaluation.grid.indexes
-    ):
-        experiment = Experiment(evaluation, direction, spec, transform, index, images[spec], texts[spec], judged)
-        _experiment(progress, experiment, prepared, backend, reporter)
-    progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
-    progress.write(backend.facts(), command)
-    return progress
+    return Embedded(judged, images, texts)
 
 
 def embed_images(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
