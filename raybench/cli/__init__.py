@@ -16,6 +16,7 @@ VERBS = {
     "demo": "Evaluate the embedded models on the embedded data set, offline; ends with the path of a report.",
     "run": "Run an evaluation file end to end; a rerun does only what is missing.",
     "embed": "Turn the images of an evaluation file into vectors, and stop there.",
+    "bench": "Run an evaluation file, and measure what each index of its grid costs.",
     "tune": "Find the smallest effort of indexes whose quality reaches a target.",
     "gold": "Find the exact nearest neighbours in float64, and prove them.",
     "fetch": "Fetch published files, verified and resumed: vectors, queries and gold standards of SISAP.",

@@ -95,7 +95,15 @@ def evaluate(
         keys = ("experiment", "measure", "value", "low", "high", "queries", "unit", "direction", "encoder", "transform")
         records = [{key: getattr(record, key) for key in (*keys, "index")} for record in made.records]
         sheets = [asdict(sheet) for sheet in made.sheets]
-        done = {"ok": True, "report": report, "out": out, "records": records, "sheets": sheets}
+        done = {
+            "ok": True,
+            "report": report,
+            "out": out,
+            "records": records,
+            "sheets": sheets,
+            "costs": made.costs,
+            "tuned": made.tuned,
+        }
         click.echo(json.dumps(done, ensure_ascii=False))
 
 

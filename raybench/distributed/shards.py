@@ -8,6 +8,7 @@ are merged in a tree of tasks; the driver receives final neighbours only.
 """
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.held: tuple[Partition, FullIndex] | None = None
+        self.last_s = 0.0
 
     def _index(self, partition: Partition) -> FullIndex:
         if self.held is None or self.held[0] != partition:
@@ -57,7 +59,13 @@ class _Worker:
         return self._index(partition).num_bytes
 
     def search(self, partition: Partition, queries_QD: FloatMatrix, k: int, effort: int | None) -> Neighbors:
-        return self._index(partition).search(queries_QD, k, effort)
+        index, started = self._index(partition), time.perf_counter()
+        found = index.search(queries_QD, k, effort)
+        self.last_s = time.perf_counter() - started
+        return found
+
+    def last_seconds(self) -> float:
+        return self.last_s
 
     def score(self, partition: Partition, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
         return self._index(partition).score(queries_QD, pairs)
@@ -99,6 +107,11 @@ class ShardedIndex:
         return Neighbors(
             np.concatenate([part.ids_QK for part in done]), np.concatenate([part.scores_QK for part in done])
         )
+
+    def shard_seconds(self) -> list[float]:
+        """What each actor says of its last search; the rest of the driver's time is transport and merging."""
+        seconds: list[float] = _get([actor.last_seconds.remote() for actor, _ in self.parts])
+        return seconds
 
     def score(self, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
         """The float64 score of each pair."""

@@ -58,6 +58,17 @@ class Tune:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """How the costs of every index are measured."""
+
+    queries: int = 1_000  # at most; fewer where there are fewer
+    warm_up: int = 50  # queries before them, which are not timed
+    batch: int = 1_000
+    k: int = 10
+    rates: tuple[float, ...] = ()  # queries a second that come by themselves; waiting counts
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """An evaluation file of images; every field is a key of the file."""
 
@@ -70,6 +81,7 @@ class Evaluation:
     measures: tuple[str, ...] = ("ndcg@10", "map@10", "recall@10", "precision@10", "mrr@10", "hit@1")
     embed: Embed = field(default_factory=Embed)
     grid: Grid = field(default_factory=Grid)
+    cost: Cost | None = None
     tune: Tune | None = None
     intervals: Intervals = field(default_factory=Intervals)
     gallery: int = 12  # queries shown with their images in the report
@@ -147,6 +159,22 @@ def _check_tune(evaluation: Evaluation, tune: Tune, where: str) -> None:
             raise RequestError(f"{where}: tune.indexes lists {text}; list indexes that have an effort, without it")
 
 
+def _check_cost(evaluation: Evaluation, cost: Cost, where: str) -> None:
+    check_ranges(
+        (
+            ("cost.queries", cost.queries, 1, 1_000_000),
+            ("cost.warm_up", cost.warm_up, 0, 1_000_000),
+            ("cost.batch", cost.batch, 1, 1_000_000),
+            ("cost.k", cost.k, 1, 1_000_000),
+            *(("cost.rates", rate, 0.01, 1_000_000) for rate in cost.rates),
+        ),
+        where,
+    )
+    for text in evaluation.grid.indexes:
+        spec = Spec.parse(text)
+        check_effort(str(dataclasses.replace(spec, at=None)), INDEXES.make(text).dial, spec.at, cost.k)
+
+
 def _check(evaluation: Evaluation, where: str) -> None:
     """Every name resolves, every number is in its range, and nothing contradicts itself."""
     _check_specs(evaluation)
@@ -175,6 +203,8 @@ def _check(evaluation: Evaluation, where: str) -> None:
         _check_index(evaluation, text, where)
     if evaluation.tune is not None:
         _check_tune(evaluation, evaluation.tune, where)
+    if evaluation.cost is not None:
+        _check_cost(evaluation, evaluation.cost, where)
     check_name(evaluation.name, where)
     check_ranges(_ranges(evaluation), where)
 

@@ -32,6 +32,7 @@ class Run:
     records: list[Record] = field(default_factory=list)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     experiments: list[dict[str, Any]] = field(default_factory=list)
+    costs: list[dict[str, Any]] = field(default_factory=list)
     tuned: list[dict[str, Any]] = field(default_factory=list)
     sheets: list[Sheet] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -50,6 +51,6 @@ class Run:
             "shards": evaluation.shards if isinstance(evaluation, Evaluation) else None,
             "measures": list(evaluation.measures), "environment": facts, "warnings": self.warnings,
             "seconds": self.seconds, "artifacts": self.artifacts, "experiments": self.experiments,
-            "tuned": self.tuned, "sheets": [asdict(sheet) for sheet in self.sheets],
+            "costs": self.costs, "tuned": self.tuned, "sheets": [asdict(sheet) for sheet in self.sheets],
         }  # fmt: skip
         storage.write_json(self.place("run.json"), content)

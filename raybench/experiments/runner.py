@@ -22,7 +22,8 @@ from raybench.encoders.base import EncoderRecipe
 from raybench.errors import IndexRequestError, WorkError
 from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
-from raybench.experiments.evaluation import Evaluation, Tune, tuned_indexes
+from raybench.experiments.costs import cost_experiment, cost_sheet
+from raybench.experiments.evaluation import Cost, Evaluation, Tune, tuned_indexes
 from raybench.experiments.experiment import Experiment, measure_experiment
 from raybench.experiments.judgments import Judged
 from raybench.experiments.reporting import Reporter
@@ -76,6 +77,8 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
     embedded = _embed_all(progress, prepared, backend, reporter)
     for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes):
         _experiment(progress, experiment, prepared, backend, reporter)
+    if evaluation.cost is not None:
+        _cost(progress, prepared, evaluation.cost, embedded, backend, reporter)
     if evaluation.tune is not None:
         _tune(progress, prepared, evaluation.tune, embedded, backend, reporter)
     progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
@@ -121,6 +124,21 @@ def _tune(
         progress.warnings.append(
             f"only {few} queries for tuning: intervals are wide, and efforts may be higher than they need be; {ENOUGH} are enough"
         )
+
+
+def _cost(
+    progress: Run, prepared: Prepared, settings: Cost, embedded: Embedded, backend: Backend, reporter: Reporter
+) -> None:
+    """The costs of every experiment that has results."""
+    evaluation, there = prepared.evaluation, {record.experiment for record in progress.records}
+    pairs = [
+        (experiment, cost_experiment(experiment, settings, progress.out, backend, reporter))
+        for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes)
+        if experiment.key in there
+    ]
+    progress.costs += [told for _, told in pairs]
+    if pairs:
+        progress.sheets += cost_sheet(settings, pairs, progress.records)
 
 
 def _embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Reporter) -> Embedded:

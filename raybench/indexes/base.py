@@ -40,6 +40,10 @@ class Index(Protocol):
         """
         ...
 
+    def shard_seconds(self) -> list[float]:
+        """How long the last search took on each partition itself; nothing where searching is all that was done."""
+        ...
+
     @property
     def num_bytes(self) -> int:
         """Resident bytes of what was built."""

@@ -44,6 +44,10 @@ class CodesIndex:
     num_bytes: int
     is_distance: bool = False  # whether codes are compared by a distance: less is better
 
+    def shard_seconds(self) -> list[float]:
+        """Nothing: there is one partition, in this process."""
+        return []
+
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k by codes or, with an effort, the best k by float64 of so many that are best by codes."""
         check_queries(self.spec, queries_QD, self.vectors.dim, k)

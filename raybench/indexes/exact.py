@@ -53,6 +53,10 @@ class ExactIndex:
     vectors: Vectors
     block_rows: int
 
+    def shard_seconds(self) -> list[float]:
+        """Nothing: there is one partition, in this process."""
+        return []
+
     @property
     def num_bytes(self) -> int:
         """The bytes of the rows."""

@@ -50,6 +50,10 @@ class FaissIndex:
     parameters: Parameters
     num_bytes: int
 
+    def shard_seconds(self) -> list[float]:
+        """Nothing: there is one partition, in this process."""
+        return []
+
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k rows that it finds, in the one order; padded where it finds fewer."""
         check_queries(self.spec, queries_QD, self.index.d, k)

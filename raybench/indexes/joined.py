@@ -37,6 +37,10 @@ class Joined:
         """Resident bytes of all partitions."""
         return sum(part.num_bytes for part in self.parts)
 
+    def shard_seconds(self) -> list[float]:
+        """Nothing: partitions are searched in this process, one after the other."""
+        return []
+
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k rows over all partitions."""
         return merge([part.search(queries_QD, k, effort) for part in self.parts], k)

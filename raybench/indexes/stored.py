@@ -16,8 +16,10 @@ import numpy as np
 
 from raybench import storage
 from raybench.arrays import Vectors
+from raybench.collection import Collection
 from raybench.errors import DataError
 from raybench.indexes.base import Index, IndexRecipe
+from raybench.indexes.joined import split_rows
 from raybench.spec import content_key
 
 FORMAT = 1  # raise it when the same recipe and rows give another index
@@ -51,6 +53,18 @@ def key_of(recipe: IndexRecipe, rows: RowsKey) -> str:
     import faiss
 
     return content_key(FORMAT, faiss.__version__, repr(recipe), rows.checksum, rows.transform, rows.start, rows.stop)
+
+
+def filled_facts(out: str, recipe: IndexRecipe, collection: Collection, transform: str, shards: int) -> dict[str, Any]:
+    """Bytes on disk and build seconds of all partitions together; nothing for `exact()`, which is not filled."""
+    if not hasattr(recipe, "fill"):
+        return {"file_bytes": None, "build_s": None}
+    rows = [RowsKey(collection.checksum, transform, *edges) for edges in split_rows(len(collection), shards)]
+    manifests = [storage.read_manifest(storage.join(out, "indexes", key_of(recipe, one))) or {} for one in rows]
+    return {
+        "file_bytes": sum(one["files"][_FILE]["size_bytes"] for one in manifests),
+        "build_s": round(sum(one["build_s"] for one in manifests), 3),
+    }
 
 
 def _write(uri: str, maker: Any, vectors: Vectors, rows: RowsKey) -> None:
