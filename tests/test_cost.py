@@ -76,7 +76,7 @@ def test_the_front_is_who_is_not_beaten():
     assert dominated([], []) == []
 
 
-INDEXES = ["exact()", "flat()", "sq8()@20", "hnsw(m=4, build_effort=8)@16"]
+INDEXES = ["exact()", "flat()", "sq8()@20", "hnsw(m=4, build_effort=8)@16", "compact(m=4, build_effort=8)@16"]
 COST = {"queries": 40, "warm_up": 5, "batch": 16, "k": 5, "rates": [500]}
 
 
@@ -92,7 +92,7 @@ def test_a_run_measures_what_its_indexes_cost(pictures, tmp_path):
     """Latencies, rates, bytes on disk and in memory, build seconds and the front; measured once."""
     content = {"cost": COST, "tune": None, "grid": {"indexes": INDEXES}}
     run = _run(pictures, tmp_path, **content)
-    assert len(run.costs) == 4
+    assert len(run.costs) == 5
     for told, record in zip(run.costs, [one for one in run.records if one.measure == "overlap@3"], strict=True):
         assert told["experiment"] == record.experiment
         assert told["latency"]["queries"] == 40
@@ -103,10 +103,17 @@ def test_a_run_measures_what_its_indexes_cost(pictures, tmp_path):
         is_exact = record.index == "exact()"
         assert (told["file_bytes"] is None) == is_exact
         assert is_exact or told["file_bytes"] >= told["resident_bytes"] > 0
+        if record.index.startswith("compact"):
+            assert 16 <= told["fetched"]["per_query"] <= 240
+            assert told["fetched"]["different"] <= 240
+            assert told["fetched"]["queries"] == 40
+        else:
+            assert told["fetched"] is None
     held = [told["resident_bytes"] for told in run.costs]
     assert held[0] == 240 * 24 * 2
     assert held[1] == 240 * 24 * 4
     assert held[2] < held[0] < held[3]
+    assert held[4] == held[3] - 240 * 24 * 4
     [sheet] = [one for one in run.sheets if one.title.startswith("What it costs")]
     assert [row[0] for row in sheet.rows] == [f"float16(), {index}" for index in INDEXES]
     assert all(row[-1] in ("speed", "bytes", "speed and bytes", "dominated") for row in sheet.rows)
@@ -124,9 +131,12 @@ def test_time_on_partitions_is_told_apart(pictures, tmp_path, ray_cluster):
     from raybench.distributed.backend import ray_backend
 
     with ray_backend() as backend:
-        run = _run(pictures, tmp_path, backend, cost=COST | {"rates": []}, tune=None, grid={"indexes": ["flat()"]})
-    [told] = run.costs
+        indexes = {"indexes": ["flat()", "compact(m=4, build_effort=8)@16"]}
+        run = _run(pictures, tmp_path, backend, cost=COST | {"rates": []}, tune=None, grid=indexes)
+    told, walked = run.costs
     assert 0 < told["on_shard_ms"] < told["latency"]["p99_ms"]
+    assert told["fetched"] is None
+    assert 32 <= walked["fetched"]["per_query"] <= 240
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,15 @@ MEMBERS = [
     ('hnsw(m=16, build_effort=80, store="fp16")', 128, ROWS, 0.97),
     ('hnsw(m=16, build_effort=80, store="sq8")', 128, None, 0.9),
     ('hnsw(m=16, build_effort=80, store="sq4")', 128, None, 0.5),
-    ('hnsw(m=16, build_effort=80, store="pq", codes=16)', 128, None, 0.4),
+    ('hnsw(m=16, build_effort=80, store="pq", codes=8)', 128, None, 0.4),
+    ("compact(m=16, build_effort=80)", 128, ROWS, 0.97),
     ("ivf_flat(lists=64)", 24, 64, 0.97),
-    ("ivf_pq(lists=64, codes=16)", 24, None, 0.5),
-    ("ivf_pq(lists=64, codes=16, bits=4, opq=True)", 24, None, 0.3),
+    ("ivf_pq(lists=64, codes=8)", 24, None, 0.5),
+    ("ivf_pq(lists=64, codes=8, bits=4, opq=True)", 24, None, 0.3),
     ("fp16()", 20, ROWS, 1.0),
     ("sq8()", 20, ROWS, 0.99),
     ("sq4()", 60, ROWS, 0.97),
-    ("pq(codes=16)", 100, ROWS, 0.97),
+    ("pq(codes=8)", 100, ROWS, 0.97),
     ("rabitq(bits=1)", 300, ROWS, 0.9),
     ("rabitq(bits=4)", 60, ROWS, 0.97),
     ("binary()", 1_000, ROWS, 0.8),
@@ -99,7 +100,8 @@ def test_it_finds_nearly_all(spec, effort, full, least, data, truth, built):
     assert found.ids_QK.shape == (QUERIES, K)
     assert _overlap(found, truth[0], K) >= least
     if full is not None:
-        np.testing.assert_array_equal(np.sort(built(spec).search(data[1], K, full).ids_QK), np.sort(truth[0][:, :K]))
+        few = built(spec).search(data[1][:15], K, full).ids_QK
+        np.testing.assert_array_equal(np.sort(few), np.sort(truth[0][:15, :K]))
     name = Spec.parse(spec).name
     if name in ("exact", "fp16", "sq8", "sq4", "pq", "rabitq", "binary"):  # scored again, in float64
         np.testing.assert_array_equal(found.scores_QK[:, 0], np.take_along_axis(
@@ -161,6 +163,10 @@ def test_bytes_are_those_that_are_held(built):
     """What is counted is within a hundredth of what faiss writes, and codes are as short as they say."""
     for spec in SPECS[1:]:
         index = built(spec)
+        if spec.startswith("compact"):
+            whole = built(SPECS[2])
+            assert index.num_bytes == whole.num_bytes - ROWS * DIM * 4
+            continue
         written = len(faiss.serialize_index(index.index))
         assert index.num_bytes == pytest.approx(written, rel=0.01), spec
     sizes = {spec: built(spec).num_bytes / ROWS for spec in CODES}
@@ -169,6 +175,24 @@ def test_bytes_are_those_that_are_held(built):
     assert sizes["sq4()"] == pytest.approx(DIM / 2, rel=0.02)
     assert sizes["binary()"] == pytest.approx(DIM / 8, rel=0.01)
     assert DIM / 8 < sizes["rabitq(bits=1)"] < sizes["rabitq(bits=4)"] < sizes["fp16()"]
+
+
+def test_a_graph_without_rows_walks_as_the_whole_one(data, built):
+    """The same rows as faiss finds in the same graph; what was fetched is counted, each row once a query."""
+    index = built("compact(m=16, build_effort=80)")
+    for effort in (K, 40):
+        ours, theirs = index.search(data[1], K, effort), built(SPECS[2]).search(data[1], K, effort)
+        assert _overlap(ours, theirs.ids_QK, K) > 0.99
+        np.testing.assert_allclose(ours.scores_QK[:, 0], theirs.scores_QK[:, 0], atol=2e-6)
+        [activity] = index.last_search()
+        assert activity.queries == QUERIES
+        assert effort * QUERIES < activity.fetched < ROWS * QUERIES
+        assert effort < activity.different < ROWS
+    [more] = index.last_search()
+    index.search(data[1][:1], K, 40)
+    [alone] = index.last_search()
+    assert alone.fetched == alone.different < more.fetched / QUERIES * 5
+    assert built("flat()").last_search()[0].fetched == 0
 
 
 @pytest.mark.parametrize(("spec", "effort", "full", "least"), MEMBERS)
@@ -195,7 +219,7 @@ def test_wrong_requests_are_one_sentence(spec, effort, full, least, data, built)
         wrong.append((K, 64))
     elif name == "ivf_flat":
         wrong += [(K, None), (K, 0), (K, 65)]
-    elif name == "hnsw":
+    elif name in ("hnsw", "compact"):
         wrong += [(K, None), (K, K - 1)]
     elif name in ("sq8", "binary"):
         wrong.append((K, K - 1))
@@ -261,7 +285,7 @@ def test_what_was_filled_is_read_again(spec, effort, full, least, data, built, t
     """Written once; read (memory-mapped) it gives the same ids and scores; a changed file is refused."""
     recipe, vectors = INDEXES.make(spec), Vectors(data[0])
     rows = RowsKey("checksum", "float16()", 0, ROWS)
-    held = built(spec).index
+    held = built(spec).index if hasattr(built(spec), "index") else recipe.fill(vectors)
     monkeypatch.setattr(type(recipe), "fill", lambda *_: held)
     first = open_index(recipe, vectors, rows, str(tmp_path)).search(data[1], K, effort)
     monkeypatch.setattr(type(recipe), "fill", lambda *_: pytest.fail("it was filled twice"))

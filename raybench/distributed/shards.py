@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -24,7 +24,7 @@ from raybench.arrays import FloatMatrix, Neighbors
 from raybench.collection import Collection
 from raybench.distributed.runtime import failures_explained
 from raybench.errors import RequestError, WorkError
-from raybench.indexes.base import FullIndex, IndexRecipe
+from raybench.indexes.base import Activity, FullIndex, IndexRecipe
 from raybench.indexes.joined import join_scores, split_rows
 from raybench.indexes.partition import Partition
 from raybench.metrics.counts import Counts, Pairs
@@ -44,7 +44,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.held: tuple[Partition, FullIndex] | None = None
-        self.last_s = 0.0
+        self.last = Activity()
 
     def _index(self, partition: Partition) -> FullIndex:
         if self.held is None or self.held[0] != partition:
@@ -61,11 +61,12 @@ class _Worker:
     def search(self, partition: Partition, queries_QD: FloatMatrix, k: int, effort: int | None) -> Neighbors:
         index, started = self._index(partition), time.perf_counter()
         found = index.search(queries_QD, k, effort)
-        self.last_s = time.perf_counter() - started
+        [activity] = index.last_search()
+        self.last = replace(activity, queries=len(queries_QD), seconds=time.perf_counter() - started)
         return found
 
-    def last_seconds(self) -> float:
-        return self.last_s
+    def last_search(self) -> Activity:
+        return self.last
 
     def score(self, partition: Partition, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
         return self._index(partition).score(queries_QD, pairs)
@@ -108,10 +109,10 @@ class ShardedIndex:
             np.concatenate([part.ids_QK for part in done]), np.concatenate([part.scores_QK for part in done])
         )
 
-    def shard_seconds(self) -> list[float]:
+    def last_search(self) -> list[Activity]:
         """What each actor says of its last search; the rest of the driver's time is transport and merging."""
-        seconds: list[float] = _get([actor.last_seconds.remote() for actor, _ in self.parts])
-        return seconds
+        told: list[Activity] = _get([actor.last_search.remote() for actor, _ in self.parts])
+        return told
 
     def score(self, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
         """The float64 score of each pair."""

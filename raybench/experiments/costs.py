@@ -22,7 +22,7 @@ from raybench.experiments.fitting import fitted_transform
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Sheet
 from raybench.indexes import INDEXES
-from raybench.indexes.base import Index
+from raybench.indexes.base import Activity, Index
 from raybench.indexes.exact import Exact
 from raybench.indexes.stored import filled_facts
 from raybench.metrics.cost import Latency, batches, closed_loop, dominated, open_loop
@@ -75,27 +75,40 @@ def _queries(experiment: Experiment, most: int, apply: Any) -> FloatMatrix:
 
 def _measure(index: Index, queries_QD: FloatMatrix, cost: Cost, effort: int | None, seed: int) -> dict[str, Any]:
     count, starts = len(queries_QD), range(0, len(queries_QD), cost.batch)
-    on_shards: list[float] = []
+    told: list[list[Activity]] = []
 
     def one(query: int) -> None:
         index.search(queries_QD[query : query + 1], cost.k, effort)
 
     def one_told(query: int) -> None:
         one(query)
-        on_shards.append(max(index.shard_seconds(), default=0.0))
+        told.append(index.last_search())
 
     singles = Latency.of(closed_loop(one, count, cost.warm_up))
-    # Asking the partitions for their time costs time, so the same queries are asked again for it.
-    closed_loop(one_told, min(count, cost.warm_up), 0)
+    # Asking partitions what they did takes time, so some queries are asked again for it.
+    closed_loop(one_told, min(count, max(cost.warm_up, 1)), 0)
     blocks = [queries_QD[start : start + cost.batch] for start in starts]
     together = batches(lambda number: index.search(blocks[number], cost.k, effort), [len(block) for block in blocks])
     arriving = {
         f"{rate:g}": asdict(Latency.of(open_loop(one, max(1, min(count, round(rate * _OPEN_LOOP_S))), rate, seed)))
         for rate in cost.rates
     }
-    shard_ms = 1e3 * float(np.median(on_shards)) if on_shards else 0.0
+    index.search(queries_QD, cost.k, effort)
     return {
-        "latency": asdict(singles), "throughput": asdict(together), "arriving": arriving, "on_shard_ms": shard_ms or None,
+        "latency": asdict(singles), "throughput": asdict(together), "arriving": arriving,
+        "on_shard_ms": 1e3 * float(np.median([max(part.seconds for part in parts) for parts in told])) or None,
+        "fetched": _fetched(told, index.last_search()),
+    }  # fmt: skip
+
+
+def _fetched(told: Sequence[Sequence[Activity]], together: Sequence[Activity]) -> dict[str, float] | None:
+    """Rows fetched again: on average by a query, and different ones by all queries; None for an index that holds its rows."""
+    per_query = float(np.mean([sum(part.fetched for part in parts) for parts in told]))
+    if not per_query:
+        return None
+    return {
+        "per_query": per_query, "different": sum(part.different for part in together),
+        "queries": max(part.queries for part in together),
     }  # fmt: skip
 
 
@@ -134,18 +147,23 @@ def _sheet(
         rows.append(
             (
                 ", ".join(names), quality[place], latency["p50_ms"], latency["p95_ms"], latency["p99_ms"],
-                told["on_shard_ms"], together["median_qps"], told["resident_bytes"], told["file_bytes"], told["build_s"],
+                told["on_shard_ms"], together["median_qps"],
+                told["fetched"] and f"{told['fetched']['per_query']:,.0f} ({told['fetched']['different']:,})",
+                told["resident_bytes"], told["file_bytes"], told["build_s"],
                 " and ".join(front) or "dominated",
             )
         )  # fmt: skip
     columns = (
-        "system", measure, "p50_ms", "p95_ms", "p99_ms", "on shard", "queries/s", "resident", "on disk", "build_s", "front",
+        "system", measure, "p50_ms", "p95_ms", "p99_ms", "on shard", "queries/s", "fetched", "resident", "on disk", "build_s", "front",
     )  # fmt: skip
     same = f" Encoder {encoders[0]}." if len(encoders) == 1 else ""
     note = (
         f"Single queries in a closed loop ({cost.queries:,} at most, {cost.warm_up} before them not timed), k = {cost.k}; "
         f"queries/s in batches of {cost.batch:,}, the median of rounds; bytes of what was built, without the rows by which "
-        "candidates are scored again, which stay where they are stored; all on the machine below. "
+        "candidates are scored again, which stay where they are stored; fetched: rows that the index does not hold and a query "
+        "looks at, and how many different ones all queries together; all on the machine below. "
         f"Front: no other system has at least its {measure} and more speed, or fewer bytes.{same}"
     )
-    return Sheet(f"What it costs, {direction.replace('_', ' ')}", note, columns, tuple(rows))
+    used = [place for place in range(len(columns)) if any(row[place] is not None for row in rows)]
+    kept = tuple(tuple(row[place] for place in used) for row in rows)
+    return Sheet(f"What it costs, {direction.replace('_', ' ')}", note, tuple(columns[place] for place in used), kept)

@@ -9,6 +9,7 @@ INDEXES: Registry[IndexRecipe] = Registry(
         "exact": "raybench.indexes.exact:Exact",
         "flat": "raybench.indexes.flat:Flat",
         "hnsw": "raybench.indexes.graph:Hnsw",
+        "compact": "raybench.indexes.compact:Compact",
         "ivf_flat": "raybench.indexes.inverted:IvfFlat",
         "ivf_pq": "raybench.indexes.inverted:IvfPq",
         "fp16": "raybench.indexes.codes:Fp16",

@@ -30,6 +30,16 @@ class Dial:
     most: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the last search did on one partition."""
+
+    queries: int = 0
+    seconds: float = 0.0  # on the partition itself, without transport and merging; 0 where that is all there is
+    fetched: int = 0  # rows that were fetched again, because the index does not hold them
+    different: int = 0  # of those, different ones
+
+
 class Index(Protocol):
     """One built partition, or many behind one face."""
 
@@ -40,8 +50,8 @@ class Index(Protocol):
         """
         ...
 
-    def shard_seconds(self) -> list[float]:
-        """How long the last search took on each partition itself; nothing where searching is all that was done."""
+    def last_search(self) -> list[Activity]:
+        """What the last search did on each partition."""
         ...
 
     @property

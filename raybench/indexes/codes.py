@@ -15,7 +15,7 @@ import numpy as np
 
 from raybench.arrays import FloatMatrix, Neighbors, Vectors
 from raybench.errors import IndexRequestError
-from raybench.indexes.base import Dial, check_effort
+from raybench.indexes.base import Activity, Dial, check_effort
 from raybench.indexes.exact import score_rows
 from raybench.indexes.faiss_index import (
     add_rows,
@@ -44,9 +44,9 @@ class CodesIndex:
     num_bytes: int
     is_distance: bool = False  # whether codes are compared by a distance: less is better
 
-    def shard_seconds(self) -> list[float]:
-        """Nothing: there is one partition, in this process."""
-        return []
+    def last_search(self) -> list[Activity]:
+        """Nothing that a caller could not see himself."""
+        return [Activity()]
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k by codes or, with an effort, the best k by float64 of so many that are best by codes."""

@@ -19,7 +19,7 @@ import torch
 
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.errors import DataError
-from raybench.indexes.base import Dial, check_effort
+from raybench.indexes.base import Activity, Dial, check_effort
 from raybench.metrics.counts import Counts, Pairs
 from raybench.search.certified import Questions, Scanner, search_part
 
@@ -53,9 +53,9 @@ class ExactIndex:
     vectors: Vectors
     block_rows: int
 
-    def shard_seconds(self) -> list[float]:
-        """Nothing: there is one partition, in this process."""
-        return []
+    def last_search(self) -> list[Activity]:
+        """Nothing that a caller could not see himself."""
+        return [Activity()]
 
     @property
     def num_bytes(self) -> int:

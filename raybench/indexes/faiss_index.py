@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from raybench.arrays import FloatMatrix, Neighbors, Vectors
 from raybench.errors import DataError, IndexRequestError
-from raybench.indexes.base import Index, IndexRecipe
+from raybench.indexes.base import Activity, Index, IndexRecipe
 from raybench.search.topk import best
 
 Float32 = npt.NDArray[np.float32]
@@ -50,9 +50,9 @@ class FaissIndex:
     parameters: Parameters
     num_bytes: int
 
-    def shard_seconds(self) -> list[float]:
-        """Nothing: there is one partition, in this process."""
-        return []
+    def last_search(self) -> list[Activity]:
+        """Nothing that a caller could not see himself."""
+        return [Activity()]
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k rows that it finds, in the one order; padded where it finds fewer."""

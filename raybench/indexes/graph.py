@@ -16,7 +16,8 @@ from raybench.indexes.codes import CODEBOOK_ROWS
 from raybench.indexes.faiss_index import FaissIndex, code_bytes, float32_rows, learn, need_divisor, need_rows
 
 _STORES = {"fp16": "QT_fp16", "sq8": "QT_8bit", "sq4": "QT_4bit"}
-_DIAL = Dial("nodes in view", is_k_least=True)
+DIAL = Dial("nodes in view", is_k_least=True)
+"""faiss would raise a lower effort to k without a word."""
 _SAMPLE = 65_536  # rows from which the ranges of sq8 and sq4, or codebooks, are learnt
 
 
@@ -33,7 +34,7 @@ class Hnsw:
     @property
     def dial(self) -> Dial | None:
         """Nodes in view."""
-        return _DIAL
+        return DIAL
 
     @property
     def spec(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raybench.arrays import FloatMatrix, Neighbors
-from raybench.indexes.base import FullIndex
+from raybench.indexes.base import Activity, FullIndex
 from raybench.metrics.counts import Counts, Pairs
 from raybench.search.topk import merge
 
@@ -37,9 +37,9 @@ class Joined:
         """Resident bytes of all partitions."""
         return sum(part.num_bytes for part in self.parts)
 
-    def shard_seconds(self) -> list[float]:
-        """Nothing: partitions are searched in this process, one after the other."""
-        return []
+    def last_search(self) -> list[Activity]:
+        """That of every partition; they are searched one after the other, in this process."""
+        return [activity for part in self.parts for activity in part.last_search()]
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k rows over all partitions."""

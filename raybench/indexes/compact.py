@@ -1,0 +1,174 @@
+"""A graph without the rows: neighbours are kept, and the rows are fetched again while a search walks (as LEANN does).
+
+What is held is a few hundred bytes a row, whatever the dimensions. The price is paid by every query: each row that the walk
+looks at is fetched, from wherever the rows are, and scored in float32; the numbers of rows fetched are counted, per query and
+as different rows over all queries, because they say what re-embedding instead of fetching would cost.
+
+Its effort is the number of nodes in view, as of `hnsw`, whose walk this is (Malkov and Yashunin 2018, algorithms 2 and 5).
+
+Axes: Q queries, D dimensions, K results, C rows looked at together.
+"""
+
+import heapq
+from dataclasses import dataclass, field
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
+from raybench.indexes.base import Activity, Dial, check_effort
+from raybench.indexes.faiss_index import check_queries, in_order
+from raybench.indexes.graph import DIAL, Hnsw, graph_bytes
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """The graph of `hnsw(m=..., build_effort=...)`, built over the rows in full, which are then let go of."""
+
+    m: int = 32
+    build_effort: int = 200
+    seed: int = 0
+
+    @property
+    def spec(self) -> str:
+        """The recipe as errors name it."""
+        return f"compact(m={self.m})"
+
+    @property
+    def dial(self) -> Dial | None:
+        """Nodes in view."""
+        return DIAL
+
+    def build(self, vectors: Vectors) -> "CompactIndex":
+        """The graph over a run of rows. IndexRequestError for parameters that cannot be."""
+        return self.serve(self.fill(vectors), vectors)
+
+    def fill(self, vectors: Vectors) -> Any:
+        """Link all rows, and keep the links alone."""
+        whole = Hnsw(self.m, self.build_effort, seed=self.seed).fill(vectors)
+        writer = faiss.VectorIOWriter()
+        faiss.write_index(whole, writer, faiss.IO_FLAG_SKIP_STORAGE)
+        return faiss.deserialize_index(faiss.vector_to_array(writer.data))
+
+    def serve(self, index: Any, vectors: Vectors) -> "CompactIndex":
+        """Links of these rows, ready to search."""
+        return CompactIndex(self.spec, _Links.of(index), vectors, graph_bytes(index))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Links:
+    """The neighbours of every node at every level, as faiss holds them."""
+
+    neighbors: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.uint64]
+    upto_level: list[int]  # slots of a node below each level
+    entry: int
+    top: int
+
+    @classmethod
+    def of(cls, index: Any) -> "_Links":
+        graph = index.hnsw
+        # Copies: the arrays would be gone with the object that owns them.
+        return cls(
+            faiss.vector_to_array(graph.neighbors), faiss.vector_to_array(graph.offsets).astype(np.uint64),
+            faiss.vector_to_array(graph.cum_nneighbor_per_level).tolist(), int(graph.entry_point), int(graph.max_level),
+        )  # fmt: skip
+
+    def at(self, node: int, level: int) -> Rows:
+        """The neighbours of a node at a level."""
+        first = int(self.offsets[node])
+        found = self.neighbors[first + self.upto_level[level] : first + self.upto_level[level + 1]]
+        return found[found >= 0].astype(np.int64)
+
+
+@dataclass(slots=True, eq=False)
+class CompactIndex:
+    """Links, and the place from which rows are fetched."""
+
+    spec: str
+    links: _Links
+    vectors: Vectors
+    num_bytes: int
+    activity: Activity = field(default_factory=Activity)
+
+    def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
+        """The best k rows that the walk meets; padded where it meets fewer."""
+        check_queries(self.spec, queries_QD, self.vectors.dim, k)
+        check_effort(self.spec, DIAL, effort, k)
+        scores_QK = np.full((len(queries_QD), k), -np.inf, np.float32)
+        ids_QK = np.full((len(queries_QD), k), -1, np.int64)
+        seen, fetched = np.zeros(len(self.vectors), np.bool_), 0
+        for query, query_D in enumerate(np.ascontiguousarray(queries_QD, np.float32)):
+            walk = _Walk(self.links, self.vectors, query_D)
+            found = walk.best(effort or k)[:k]
+            scores_QK[query, : len(found)] = [score for score, _ in found]
+            ids_QK[query, : len(found)] = [row for _, row in found]
+            rows = np.fromiter(walk.scores, np.int64, len(walk.scores))
+            seen[rows] = True
+            fetched += len(rows)
+        self.activity = Activity(queries=len(queries_QD), fetched=fetched, different=int(seen.sum()))
+        return in_order(scores_QK, ids_QK, self.vectors.first_row, k)
+
+    def last_search(self) -> list[Activity]:
+        """The rows that were fetched."""
+        return [self.activity]
+
+
+class _Walk:
+    """One query's way through the graph; `scores` are those of every row that was fetched, each once."""
+
+    def __init__(self, links: _Links, vectors: Vectors, query_D: Float32) -> None:
+        self._links, self._vectors, self._query_D = links, vectors, query_D
+        self.scores: dict[int, float] = {}
+
+    def best(self, effort: int) -> list[tuple[float, int]]:
+        """The best nodes in view, best first, after descending to the lowest level."""
+        if self._links.entry < 0:
+            return []
+        node = self._links.entry
+        self._fetch(np.array([node]))
+        for level in range(self._links.top, 0, -1):
+            node = self._descend(node, level)
+        return self._look_around(node, effort)
+
+    def _descend(self, node: int, level: int) -> int:
+        """The node of a level from which no neighbour is better."""
+        while True:
+            near = self._links.at(node, level)
+            self._fetch(near)
+            better = max(near.tolist(), key=self.scores.__getitem__, default=node)
+            if self.scores[better] <= self.scores[node]:
+                return node
+            node = better
+
+    def _look_around(self, node: int, effort: int) -> list[tuple[float, int]]:
+        """The lowest level: expand the best node that is not expanded, until none is better than the worst in view."""
+        view, waiting, met = [(self.scores[node], node)], [(-self.scores[node], node)], {node}
+        while waiting:
+            score, node = heapq.heappop(waiting)
+            if len(view) >= effort and -score < view[0][0]:
+                break
+            fresh = [one for one in self._links.at(node, 0).tolist() if one not in met]
+            met.update(fresh)
+            self._fetch(np.array(fresh, np.int64))
+            for one in fresh:
+                score = self.scores[one]
+                if len(view) < effort:
+                    heapq.heappush(view, (score, one))
+                elif score > view[0][0]:
+                    heapq.heapreplace(view, (score, one))
+                else:
+                    continue
+                heapq.heappush(waiting, (-score, one))
+        return sorted(view, key=lambda entry: (-entry[0], entry[1]))
+
+    def _fetch(self, row_C: Rows) -> None:
+        """Score rows that were not fetched before."""
+        wanted = [row for row in row_C.tolist() if row not in self.scores]
+        if wanted:
+            rows_CD = self._vectors.matrix_ND[wanted].astype(np.float32)
+            self.scores.update(zip(wanted, (rows_CD @ self._query_D).tolist(), strict=True))
