@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from raybench.errors import RequestError, SpecError, suggest
-from raybench.experiments import evaluation as of_images
+from raybench.experiments import evaluation_checks as of_images
 from raybench.experiments import vector_evaluation as of_vectors
 from raybench.experiments.evaluation import Evaluation
 from raybench.experiments.vector_evaluation import VectorEvaluation
