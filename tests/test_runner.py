@@ -17,6 +17,7 @@ from raybench.errors import DataError, RequestError
 from raybench.experiments import evaluation_file as files
 from raybench.experiments import judgments, runner
 from raybench.experiments.backend import LocalBackend
+from raybench.experiments.prepared import prepare
 from raybench.experiments.reporting import Silent
 
 PICTURES = 40
@@ -45,7 +46,7 @@ def _run(tmp_path: Path, out: str | None = None, backend: object = None, **chang
         "measures": ["ndcg@5", "map@5", "recall@5", "precision@5", "mrr@5", "hit@1", "mrr", "median_rank", "overlap@3"],
     } | changes  # fmt: skip
     evaluation = files.parse(json.dumps(content), "test")
-    prepared = runner.prepare(evaluation, out or str(tmp_path / "out"))
+    prepared = prepare(evaluation, out or str(tmp_path / "out"))
     return runner.run(prepared, backend or LocalBackend(), Silent(), "test")
 
 

@@ -16,6 +16,7 @@ from raybench.errors import RequestError
 from raybench.experiments import evaluation_file as files
 from raybench.experiments import runner
 from raybench.experiments.backend import LocalBackend
+from raybench.experiments.prepared import prepare
 from raybench.experiments.reporting import Silent
 from raybench.experiments.tuning import effort_range
 from raybench.indexes.base import Dial
@@ -130,7 +131,7 @@ def _content(pictures: Path, **changes: object) -> dict[str, object]:
 
 def _run(pictures: Path, out: Path, backend: object = None, **changes: object) -> runner.Run:
     evaluation = files.parse(json.dumps(_content(pictures, **changes)), "test")
-    return runner.run(runner.prepare(evaluation, str(out)), backend or LocalBackend(), Silent(), "test")
+    return runner.run(prepare(evaluation, str(out)), backend or LocalBackend(), Silent(), "test")
 
 
 @pytest.fixture(scope="module")

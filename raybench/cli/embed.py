@@ -30,11 +30,11 @@ def command(evaluation: str, out: str, settings: tuple[str, ...], local: bool, d
         evaluate.print_plan(loaded, out, as_json=as_json)
         return
     check_writable(out)
-    from raybench.experiments import runner
+    from raybench.experiments.prepared import embed_images, prepare
 
-    prepared = runner.prepare(loaded, out)
+    prepared = prepare(loaded, out)
     with evaluate.backend(local=local) as worker:
-        made = runner.embed_images(prepared, worker, TerminalReporter())
+        made = embed_images(prepared, worker, TerminalReporter())
     for artifact in made.artifacts:
         click.echo(f"{artifact['encoder']}: {artifact['rows_out']} vectors in {storage.join(out, artifact['uri'])}")
     if as_json:

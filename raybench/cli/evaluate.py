@@ -114,8 +114,9 @@ def _run(evaluation: "Evaluation | VectorEvaluation", out: str, command: str, *,
 
     if isinstance(evaluation, Evaluation):
         from raybench.experiments import runner
+        from raybench.experiments.prepared import prepare
 
-        prepared = runner.prepare(evaluation, out)
+        prepared = prepare(evaluation, out)
         with backend(local=local) as worker:
             return runner.run(prepared, worker, TerminalReporter(), command)
     from raybench.experiments import vector_runner

@@ -48,8 +48,9 @@ def command(
         return
     check_writable(out)
     from raybench.experiments import runner
+    from raybench.experiments.prepared import prepare
 
-    prepared = runner.prepare(loaded, out)
+    prepared = prepare(loaded, out)
     with evaluate.backend(local=local) as worker:
         found = runner.tune(prepared, worker, TerminalReporter())
     evaluate.print_tables(found)

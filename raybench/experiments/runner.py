@@ -1,80 +1,33 @@
-"""One runner for every evaluation: images -> vectors -> neighbours and ranks -> values per query -> records.
+"""One runner for every evaluation of images: vectors -> neighbours and ranks -> values per query -> records -> costs.
 
 Every stage writes an artifact under a content key and is skipped when that artifact is whole, so a rerun does only
 what is missing. `run.json` at the end lists what was used, made and lost.
 
-    <out>/datasets/  vectors/<key>/  queries/<key>/  results/{records,queries,neighbors,gallery}/  run.json
+    <out>/indexes/<key>/  results/{records,queries,neighbors,gallery,costs,tuned}/  run.json
 """
 
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import pyarrow as pa
 
 from raybench import results, storage
-from raybench.collection import Collection, open_collection
-from raybench.embedding.job import EmbedJob, TextSource
-from raybench.encoders import ENCODERS
-from raybench.encoders.base import EncoderRecipe
-from raybench.errors import IndexRequestError, WorkError
-from raybench.experiments import judgments
+from raybench.errors import IndexRequestError
 from raybench.experiments.backend import Backend
 from raybench.experiments.costs import cost_experiment, cost_sheet
 from raybench.experiments.evaluation import Cost, Evaluation, Tune, tuned_indexes
 from raybench.experiments.experiment import Experiment, measure_experiment
-from raybench.experiments.judgments import Judged
+from raybench.experiments.prepared import Embedded, Prepared, embed_all
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
 from raybench.experiments.tuning import ENOUGH, tune_experiment, tuned_sheet
 from raybench.metrics import is_at_chance, parse_measure
-from raybench.sources import SOURCES
-from raybench.sources.base import Shard, Source
-from raybench.sources.tables import qrels_table, queries_table
-from raybench.spec import Spec
-
-_UPSTREAM = "failed_to_"  # reasons of img2dataset: never downloaded, so no sign that reading goes wrong here
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An evaluation whose inputs were found and read as far as a driver reads them: nothing has been started yet."""
-
-    evaluation: Evaluation
-    out: str
-    source: Source
-    shards: tuple[Shard, ...]
-    queries: pa.Table | None  # None: the captions of the images
-    judgments: pa.Table | None
-
-
-def prepare(evaluation: Evaluation, out: str) -> Prepared:
-    """Find images, queries and judgments; RequestError for what is missing or wrong. Made data sets are made here."""
-    source = SOURCES.make(evaluation.images).open(storage.join(out, "datasets"))
-    shards = tuple(source.plan())
-    if evaluation.queries is not None and evaluation.qrels is not None:
-        return Prepared(
-            evaluation, out, source, shards, queries_table(evaluation.queries), qrels_table(evaluation.qrels)
-        )
-    return Prepared(evaluation, out, source, shards, source.queries(), source.judgments())
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
-    """What the first stage gives: judgments, and a collection of images and of texts for every encoder."""
-
-    judged: Judged
-    images: dict[str, Collection]
-    texts: dict[str, Collection]
 
 
 def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) -> Run:
     """Run an evaluation into its folder; returns what was made. The report is written by the caller."""
     evaluation, started = prepared.evaluation, time.perf_counter()
     progress = Run(evaluation, prepared.out)
-    embedded = _embed_all(progress, prepared, backend, reporter)
+    embedded = embed_all(progress, prepared, backend, reporter)
     for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes):
         _experiment(progress, experiment, prepared, backend, reporter)
     if evaluation.cost is not None:
@@ -89,7 +42,7 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
 def tune(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
     """Embed what is missing, and tune the efforts of indexes; nothing else is measured, and run.json stays as it is."""
     progress = Run(prepared.evaluation, prepared.out)
-    embedded = _embed_all(progress, prepared, backend, reporter)
+    embedded = embed_all(progress, prepared, backend, reporter)
     _tune(progress, prepared, prepared.evaluation.tune or Tune(), embedded, backend, reporter)
     return progress
 
@@ -139,121 +92,6 @@ def _cost(
     progress.costs += [told for _, told in pairs]
     if pairs:
         progress.sheets += cost_sheet(settings, pairs, progress.records)
-
-
-def _embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Reporter) -> Embedded:
-    """Images and texts with every encoder, and the judgments."""
-    evaluation = prepared.evaluation
-    _say_plan(prepared, backend, reporter)
-    judged = None
-    if prepared.queries is not None and prepared.judgments is not None:
-        judged = _store(progress, prepared.queries, prepared.judgments)
-    images, texts = {}, {}
-    for spec in evaluation.encoders:
-        encoder = ENCODERS.make(spec)
-        jobs = [_image_job(prepared, spec, encoder)] + ([_text_job(prepared, judged, spec, encoder)] if judged else [])
-        images[spec], *rest = _embed(progress, prepared, jobs, backend, reporter)
-        if judged is None:
-            judged = _store(progress, *judgments.from_captions(images[spec]))
-            if progress.artifacts[0]["dropped"]:
-                progress.warnings.append(
-                    f"{sum(progress.artifacts[0]['dropped'].values())} images were dropped, and with them their captions: "
-                    "the queries are the captions of the others"
-                )
-            rest = _embed(progress, prepared, [_text_job(prepared, judged, spec, encoder)], backend, reporter)
-        [texts[spec]] = rest
-    if judged is None:
-        raise WorkError("there are no queries; this is a defect of raybench")
-    missing, of = judgments.missing_images(judged, next(iter(images.values())))
-    if missing:
-        progress.warnings.append(
-            f"{missing} of {of} judged images were not read; they count as relevant, and no search can find them"
-        )
-    return Embedded(judged, images, texts)
-
-
-def embed_images(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
-    """The first stage alone: images to vectors with every encoder of an evaluation."""
-    progress = Run(prepared.evaluation, prepared.out)
-    _say_plan(prepared, backend, reporter)
-    for spec in prepared.evaluation.encoders:
-        _embed(progress, prepared, [_image_job(prepared, spec, ENCODERS.make(spec))], backend, reporter)
-    return progress
-
-
-def _say_plan(prepared: Prepared, backend: Backend, reporter: Reporter) -> None:
-    settings, num_shards = prepared.evaluation.embed, len(prepared.shards)
-    reporter.say(f"{num_shards} shards of images; {backend.plan(settings.threads, settings.workers, num_shards)}")
-
-
-def _image_job(prepared: Prepared, spec: str, encoder: EncoderRecipe) -> EmbedJob:
-    settings = prepared.evaluation.embed
-    return EmbedJob(
-        "image", prepared.source, prepared.shards, str(Spec.parse(spec)), encoder, encoder.fingerprint(),
-        encoder.preprocess(), storage.join(prepared.out, "vectors"), settings.chunk, settings.threads,
-    )  # fmt: skip
-
-
-def _text_job(prepared: Prepared, judged: Judged, spec: str, encoder: EncoderRecipe) -> EmbedJob:
-    settings, source = prepared.evaluation.embed, TextSource(judged.queries_uri)
-    return EmbedJob(
-        "text", source, tuple(source.plan()), str(Spec.parse(spec)), encoder, encoder.fingerprint(), None,
-        storage.join(prepared.out, "vectors"), settings.chunk, settings.threads,
-    )  # fmt: skip
-
-
-def _embed(
-    progress: Run, prepared: Prepared, jobs: list[EmbedJob], backend: Backend, reporter: Reporter
-) -> list[Collection]:
-    """Embed with one encoder, keep account, and fail where too many images could not be read."""
-    settings = prepared.evaluation.embed
-    started = time.perf_counter()
-    with reporter.stage(f"embedding with {jobs[0].encoder_spec}", None) as advance:
-        manifests = backend.embed(jobs, settings.workers, advance)
-    elapsed_s = time.perf_counter() - started
-    counts = [
-        f"{manifest['rows_in']} {job.modality}s in, {manifest['rows_out']} out, "
-        f"{sum(manifest['dropped'].values())} dropped"
-        for job, manifest in zip(jobs, manifests, strict=True)
-    ]
-    reporter.say(f"{jobs[0].encoder_spec}: {'; '.join(counts)}; {elapsed_s:.1f} s")
-    stage = f"embedding {' and '.join(job.modality for job in jobs)} with {jobs[0].encoder_spec}"
-    progress.seconds[stage] = round(elapsed_s, 3)
-    for job, manifest in zip(jobs, manifests, strict=True):
-        progress.artifacts.append(_account(job, manifest))
-        if job.modality == "image":
-            _check_losses(job, manifest, settings.max_bad)
-    return [open_collection(job.uri) for job in jobs]
-
-
-def _account(job: EmbedJob, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The entry of a folder of vectors in run.json."""
-    copied = ("rows_in", "rows_out", "dropped", "examples", "encoder_facts", "checksum")
-    return {name: manifest[name] for name in copied} | {
-        "kind": "vectors", "modality": job.modality, "encoder": job.encoder_spec, "uri": f"vectors/{job.key}",
-        "preprocess": manifest["recipe"]["preprocess"], "seconds": manifest["environment"].get("embed_s", 0.0),
-    }  # fmt: skip
-
-
-def _check_losses(job: EmbedJob, manifest: dict[str, Any], most: float) -> None:
-    lost = {reason: count for reason, count in manifest["dropped"].items() if not reason.startswith(_UPSTREAM)}
-    looked_at = manifest["rows_out"] + sum(lost.values())
-    share = sum(lost.values()) / looked_at if looked_at else 1.0
-    if share > most:
-        worst = ", ".join(f"{reason} {count}" for reason, count in sorted(lost.items(), key=lambda item: -item[1])[:4])
-        raise WorkError(
-            f"{share:.1%} of the images could not be read ({worst or 'there are none'}), more than embed.max_bad="
-            f"{most:g}; look at the examples in {storage.join(job.uri, storage.MANIFEST)}"
-        )
-
-
-def _store(progress: Run, queries: pa.Table, qrels: pa.Table) -> Judged:
-    stored = judgments.store(progress.place("queries"), queries, qrels)
-    if stored.dropped:
-        progress.warnings.append(
-            "left out of the judgments: " + ", ".join(f"{reason} {count}" for reason, count in stored.dropped.items())
-        )
-    return stored
 
 
 def _experiment(
