@@ -41,6 +41,16 @@ def test_vectors_are_copied_into_another_format(raybench, tmp_path):
     np.testing.assert_array_equal(read_rows(open_vectors(str(tmp_path / "new" / "b.fvecs"))), ROWS)
 
 
+def test_a_file_is_not_written_over_itself(raybench, tmp_path, monkeypatch):
+    """Also where it is spelt otherwise; its time stays."""
+    monkeypatch.chdir(tmp_path)
+    source = npy(tmp_path / "a.npy", ROWS)
+    before = (tmp_path / "a.npy").stat().st_mtime_ns
+    code, _, err = raybench("convert", source, "a.npy")
+    assert (code, "a.npy is the source itself" in err) == (2, True)
+    assert (tmp_path / "a.npy").stat().st_mtime_ns == before
+
+
 def test_json_is_the_last_line(raybench, tmp_path):
     """One object with what was written, also where a dtype was asked for."""
     source = npy(tmp_path / "a.npy", ROWS)

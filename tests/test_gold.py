@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
+import torch
 
 from raybench import storage
 from raybench.cli import main
@@ -16,8 +18,8 @@ from raybench.errors import DataError, RequestError, WorkError
 from raybench.experiments import gold
 from raybench.experiments.gold import GoldRequest, LocalGold, Workers, find_gold, plan_gold
 from raybench.experiments.reporting import Silent
-from raybench.formats import open_vectors, write_vectors
-from raybench.formats.artifact import read_gold
+from raybench.formats import open_vectors, write_neighbors, write_vectors
+from raybench.formats.artifact import Gold, read_gold
 from raybench.formats.base import read_rows
 from raybench.search import gold as parts
 from raybench.search.gold import Range
@@ -123,6 +125,59 @@ def test_actors_find_the_same(made, tmp_path, ray_cluster):
     assert done["files"] == made["files"]
     assert done["fingerprint"] == made["fingerprint"]
     assert done["environment"]["workers"] == {"count": 2, "threads": 1, "gpus": 0}
+
+
+@pytest.mark.parametrize(("metric", "distance"), [("l2", "euclidean"), ("cosine", "angular")])
+def test_neighbours_go_to_ann_benchmarks_in_its_own_distance(tmp_path, metric, distance):
+    """Euclidean distances are roots, angular ones 1 - cosine; neighbours of another metric are refused."""
+    random = np.random.default_rng(3)
+    rows = (0.3 * random.standard_normal((300, 8))).astype(np.float16)
+    np.save(tmp_path / "rows.npy", rows)
+    place = str(tmp_path / "rows.npy")
+    done = find_gold(GoldRequest(place, place, 5, metric), str(tmp_path / metric), LocalGold(1), Silent())
+    write_neighbors(f"ann_benchmarks('{tmp_path}/{metric}.hdf5', distance='{distance}')", Gold(done["uri"]).neighbors())
+    wide = rows.astype(np.float64)
+    if metric == "l2":
+        expected = np.sort(np.linalg.norm(wide[:, None] - wide[None], axis=2), axis=1)[:, :5]
+    else:
+        unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+        expected = np.sort(1 - unit @ unit.T, axis=1)[:, :5]
+    with h5py.File(tmp_path / f"{metric}.hdf5") as file:
+        np.testing.assert_allclose(file["distances"], expected, atol=1e-5)
+    other = {"l2": "angular", "cosine": "euclidean"}[metric]
+    with pytest.raises(DataError, match=f"searched by {metric}; search with --metric"):
+        write_neighbors(f"ann_benchmarks('{tmp_path}/other.hdf5', distance='{other}')", Gold(done["uri"]).neighbors())
+    claim = done["certificate"]["float64_sums"]
+    assert ("the division by them round once" in claim) == (metric == "cosine")
+
+
+def test_searching_is_timed_without_starting(tmp_path, monkeypatch):
+    """The clock of the search starts when searchers are ready; what is found again is said to be there."""
+
+    class Slow(LocalGold):
+        def search(self, search, queries, ranges, running):
+            time.sleep(0.5)
+            return super().search(search, queries, ranges, running)
+
+    said = []
+    reporter = Silent()
+    monkeypatch.setattr(Silent, "say", lambda _, text: said.append(text))
+    small = GoldRequest("laion_like(rows=2000, dim=16)", "laion_like(rows=2000, dim=16, part='queries', queries=5)", 3)
+    done = find_gold(small, str(tmp_path), Slow(1), reporter)
+    assert 0 < done["search_s"] < done["seconds"] - 0.4
+    assert not said
+    find_gold(small, str(tmp_path), Slow(1), reporter)
+    assert "is there already, and nothing was searched again" in said[0]
+    assert "2,000 rows done before" in "\n".join(plan_gold(small, str(tmp_path), Workers(1, 1)).lines)
+
+
+def test_a_scan_for_gpus_needs_one(tmp_path):
+    """A worker without a GPU does not pass its arithmetic off as one's."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    request = GoldRequest(CORPUS, QUERIES, 5, precision="gpu-float16")
+    with pytest.raises(WorkError, match="needs a GPU"):
+        find_gold(request, str(tmp_path), LocalGold(1), Silent())
 
 
 def test_silence_ends_a_search(monkeypatch):

@@ -110,7 +110,7 @@ def test_a_wrong_attribute_is_named(year, wrong, words, tmp_path):
 
 def test_unknown_years_and_tasks_are_refused():
     """A year without rules, and a task that the year does not have; tasks of one k need no name."""
-    for year, task, words in [(2022, None, "2022"), (2026, "task4", "task"), (2025, None, "use one of task1, task2")]:
+    for year, task, words in [(2022, None, "2022"), (2026, "task4", "task"), (2025, None, "name one: task1, task2")]:
         with pytest.raises(RequestError, match=words):
             task_of(year, task)
     assert task_of(2023, None).k == 10

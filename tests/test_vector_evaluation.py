@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -14,9 +15,9 @@ from raybench import results, storage
 from raybench.arrays import Neighbors, Vectors
 from raybench.cli import main
 from raybench.errors import DataError, RequestError
-from raybench.experiments import evaluation_file, vector_runner
+from raybench.experiments import challenge, evaluation_file, vector_runner
 from raybench.experiments.agreement import agreement
-from raybench.experiments.gold import LocalGold
+from raybench.experiments.gold import GoldRequest, LocalGold, Workers, plan_gold
 from raybench.experiments.reporting import Silent
 from raybench.experiments.rescoring import score_found
 from raybench.experiments.run_file import Run, Sheet
@@ -56,7 +57,7 @@ def _content(vectors: Path, **changes: object) -> dict[str, object]:
 
 def _run(vectors: Path, out: Path, backend: object = None, **changes: object) -> Run:
     evaluation = evaluation_file.parse(json.dumps(_content(vectors, **changes)), "test")
-    vector_runner.check_inputs(evaluation)
+    vector_runner.check_inputs(evaluation, str(out))
     return vector_runner.run(evaluation, str(out), backend or LocalGold(2), Silent(), "test")
 
 
@@ -170,6 +171,12 @@ def test_everything_on_s3(vectors, done, s3):
     assert "pca(dim=6)" in storage.read_bytes(write_report(f"{s3}/out")).decode()
 
 
+@pytest.fixture(autouse=True)
+def _sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corpora of these tests are smaller than the challenge's: 300K is of 900 rows here."""
+    monkeypatch.setattr(challenge, "_UNITS", {"K": 3, "M": 1_000_000})
+
+
 YEARS = [
     ({"year": 2023, "data": "clip768v2", "size": "300K"}, 10, {"data", "size", "algo", "buildtime", "querytime", "params"}),
     ({"year": 2024}, 30, {"algo", "params", "buildtime", "querytime"}),
@@ -179,11 +186,11 @@ YEARS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("challenge", "k", "names"), YEARS)
-def test_result_files_are_those_of_the_challenge(vectors, done, tmp_path, challenge, k, names):
+@pytest.mark.parametrize(("year", "k", "names"), YEARS)
+def test_result_files_are_those_of_the_challenge(vectors, done, tmp_path, year, k, names):
     """All attributes of the year, ids from 1, and a recall by the evaluator's rules that equals the overlap by id."""
     transforms = ["pca(dim=6)", "sketch(bits=64)"]
-    run = _run(vectors, tmp_path, grid={"transforms": transforms}, challenge=challenge, measures=[f"overlap@{k}"])
+    run = _run(vectors, tmp_path, grid={"transforms": transforms}, challenge=year, measures=[f"overlap@{k}"])
     sheet = run.sheets[-1]
     assert [row[0] for row in sheet.rows] == ["exact", *transforms]
     truth = done_truth(run)
@@ -194,7 +201,7 @@ def test_result_files_are_those_of_the_challenge(vectors, done, tmp_path, challe
             assert (opened.attrs["buildtime"], opened.attrs["querytime"]) == pytest.approx((build_s, query_s), abs=1e-3)
             assert opened.attrs["querytime"] > 0
             assert (opened.attrs["buildtime"] > 0) == (name != "exact")
-            if challenge["year"] == 2025:
+            if year["year"] == 2025:
                 assert opened.attrs["size"] == ROWS
         assert (knns.shape, knns.dtype, knns.min() >= 1) == ((QUERIES, k), np.int32, True)
         assert recall == np.mean(_overlaps(knns - 1, truth, k))
@@ -247,6 +254,51 @@ def _exact_key(run: Run) -> str:
     return max(folders, key=lambda path: storage.read_json(str(path / "manifest.json"))["recipe"]["k"]).name
 
 
+def test_what_does_not_fit_is_refused_before_the_search(vectors, done, tmp_path):
+    """A truth of other queries or rows, projections of other dimensions or bits: nothing is searched for any of them."""
+    few = StoredNeighbors(np.zeros((QUERIES - 1, 2), np.int64), None)
+    far = StoredNeighbors(np.full((QUERIES, 1), ROWS), None)
+    for name, stored in (("few", few), ("far", far)):
+        write_neighbors(str(tmp_path / f"{name}.ivecs"), stored)
+    np.save(tmp_path / "narrow.npy", np.load(vectors / "queries.npy")[:, :9])
+    places = {"corpus": f"{vectors}/base.npy", "queries": f"{tmp_path}/narrow.npy"}
+    for changes, words in (
+        ({"truth": f"{tmp_path}/few.ivecs"}, "is of 59 queries, and .* has 60"),
+        ({"truth": f"{tmp_path}/far.ivecs"}, "names row 900, and .* has 900 rows"),
+        ({"projections": [{"name": "narrow"} | places]}, "24 dimensions and .* 9"),
+        (
+            {"projections": [{"name": "bits", "metric": "hamming"} | places | {"queries": f"{vectors}/queries.npy"}]},
+            "metric hamming",
+        ),
+        ({"grid": {"transforms": ["pca(dim=25)"]}}, "does not fit the 24 dimensions"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            _run(vectors, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unrelated_truth_is_a_warning(vectors, done, tmp_path):
+    """The truth of other queries of the same number, as a mixed-up file would be."""
+    held = Gold(str(Path(done.out) / "gold" / _exact_key(done))).neighbors()
+    write_neighbors(
+        f"sisap('{tmp_path}/mixed.h5')", StoredNeighbors(held.ids_QK[::-1].copy(), held.scores_QK, "distance")
+    )
+    run = _run(vectors, tmp_path / "out", truth=f"{tmp_path}/mixed.h5")
+    assert any("of other queries, rows or metric" in warning for warning in run.warnings)
+
+
+def test_a_copied_folder_is_not_searched_again(vectors, done, tmp_path):
+    """Searches in fitted spaces are known by the transform and not by its place; the plan says that nothing is left."""
+    shutil.copytree(done.out, tmp_path / "copy")
+    before = sorted(path.name for path in (tmp_path / "copy" / "gold").iterdir())
+    run = _run(vectors, tmp_path / "copy", grid={"transforms": [one["transform"] for one in done.experiments]})
+    assert sorted(path.name for path in (tmp_path / "copy" / "gold").iterdir()) == before
+    assert [one.value for one in run.records] == [one.value for one in done.records]
+    memory = 2 * 1024**3
+    request = GoldRequest(f"{vectors}/base.npy", f"{vectors}/queries.npy", 40, "cosine", memory)
+    assert "0 parts of up to" in "\n".join(plan_gold(request, str(tmp_path / "copy"), Workers(1, 1)).lines)
+
+
 def test_agreement_allows_ties(tmp_path):
     """Another copy of the same vector is wrong by id and right with ties allowed; a row given twice counts once."""
     rows = np.eye(6, dtype=np.float16)[[0, 0, 0, 1, 2, 3]]
@@ -296,10 +348,8 @@ def test_projections_in_files_stand_beside_the_published_ones(vectors, done, tmp
         {"name": "pca32v2", "corpus": f"{tmp_path}/pca-base.npy", "queries": f"{tmp_path}/pca-queries.npy"},
         {"name": "hammingv2", "corpus": f"{tmp_path}/hamming-base.h5", "queries": f"{tmp_path}/hamming-queries.h5"},
     ]
-    challenge = {"year": 2023, "data": "clip768v2", "size": "300K"}
-    run = _run(
-        vectors, tmp_path / "out", projections=projections, challenge=challenge, grid={"transforms": ["pca(dim=6)"]}
-    )
+    year = {"year": 2023, "data": "clip768v2", "size": "300K"}
+    run = _run(vectors, tmp_path / "out", projections=projections, challenge=year, grid={"transforms": ["pca(dim=6)"]})
     for measure in ("overlap@1", "overlap@10", "overlap@30"):
         assert _stored(run, "pca32v2", measure) == _stored(done, "pca(dim=6)", measure)
         assert _stored(run, "hammingv2", measure) == _stored(done, "sketch(bits=64)", measure)
@@ -309,7 +359,7 @@ def test_projections_in_files_stand_beside_the_published_ones(vectors, done, tmp
     ]  # fmt: skip
     with h5py.File(tmp_path / "out" / "sisap" / "hammingv2.h5") as opened:
         assert opened.attrs["data"] == "hammingv2"
-    stand_in = challenge | {"data": "laion-like"}
+    stand_in = year | {"data": "laion-like"}
     other = _run(vectors, tmp_path / "out", projections=projections, challenge=stand_in)
     assert not [sheet for sheet in other.sheets if "published" in sheet.title]
     short = [projections[0] | {"corpus": projections[0]["queries"]}]
@@ -343,6 +393,13 @@ def test_projections_in_files_stand_beside_the_published_ones(vectors, done, tmp
         ({"challenge": 2023}, ["challenge must hold keys"]),
         ({"projections": [{"name": "pca32v2"}]}, ["projections.corpus", "missing"]),
         ({"projections": [{"name": "exact", "corpus": "a.npy", "queries": "b.npy"}]}, ["'exact'", "another name"]),
+        ({"challenge": {"year": 2023, "data": "clip768v2", "size": "10M"}}, ["size=10M", "900 rows"]),
+        ({"challenge": {"year": 2025, "task": "task2", "dataset": "gooaq"}}, ["its own neighbours", "give the corpus"]),
+        ({"projections": [{"name": " ", "corpus": "a.npy", "queries": "b.npy"}]}, ["empty name"]),
+        (
+            {"projections": [{"name": n, "corpus": "a.npy", "queries": "b.npy"} for n in ("a b", "a_b")]},
+            ["sisap/a_b.h5"],
+        ),
         ({"workers": 3}, ["workers=3", "--local"]),
         ({"name": "a/b"}, ["a/b"]),
     ],
@@ -373,8 +430,8 @@ def test_whole_numbers_cannot_be_transformed(tmp_path, monkeypatch, capsys):
 def test_the_command_prints_tables_and_a_report(vectors, tmp_path, monkeypatch, capsys):
     """A dry run starts nothing; a run ends with tables, the report's path and one JSON object; embed refuses."""
     monkeypatch.chdir(tmp_path)
-    challenge = {"year": 2023, "data": "clip768v2", "size": "300K"}
-    content = _content(vectors, grid={"transforms": ["pca(dim=6)"]}, challenge=challenge)
+    year = {"year": 2023, "data": "clip768v2", "size": "300K"}
+    content = _content(vectors, grid={"transforms": ["pca(dim=6)"]}, challenge=year)
     Path("evaluation.yaml").write_text(yaml.safe_dump(content))
 
     def call(*arguments: str) -> str:

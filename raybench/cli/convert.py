@@ -1,6 +1,7 @@
 """`raybench convert SOURCE TARGET`."""
 
 import json
+from pathlib import Path
 
 import click
 
@@ -27,6 +28,8 @@ def command(source: str, target: str, neighbors: bool, dtype: str | None, dry_ru
         raise click.UsageError(f"--dtype {dtype!r} is not known; use {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}")
     if neighbors and dtype is not None:
         raise click.UsageError("--dtype is for vectors; leave it out with --neighbors")
+    if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
+        raise click.UsageError(f"{target} is the source itself; give another target")
     convert = _neighbors if neighbors else _vectors
     shown, facts = convert(source, target, dtype, dry_run=dry_run)
     click.echo(f"{'would write' if dry_run else 'written'}: {target}, {shown}")

@@ -93,7 +93,8 @@ def evaluate(
     click.echo(f"report: {report}")
     if as_json:
         keys = ("experiment", "measure", "value", "low", "high", "queries", "unit", "direction", "encoder", "transform")
-        records = [{key: getattr(record, key) for key in (*keys, "index")} for record in made.records]
+        more = ("index", "worst_tie", "best_tie", "chance")
+        records = [{key: getattr(record, key) for key in (*keys, *more)} for record in made.records]
         sheets = [asdict(sheet) for sheet in made.sheets]
         done = {
             "ok": True,
@@ -123,7 +124,7 @@ def _run(evaluation: "Evaluation | VectorEvaluation", out: str, command: str, *,
 
     if local and evaluation.workers > 1:
         raise click.UsageError(f"workers={evaluation.workers}, but --local is one process; leave one of them out")
-    vector_runner.check_inputs(evaluation)
+    vector_runner.check_inputs(evaluation, out)
     with gold_backend(local=local, workers=evaluation.workers) as searchers:
         return vector_runner.run(evaluation, out, searchers, TerminalReporter(), command)
 

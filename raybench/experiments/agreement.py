@@ -23,7 +23,8 @@ def agreement(exact: Neighbors, published: StoredNeighbors, corpus: str, queries
     """Shares of published rows that are right at usual depths, and the sentences that say so; a JSON value."""
     if len(exact) != len(published.ids_QK):
         raise RequestError(
-            f"the published neighbours are of {len(published.ids_QK)} queries, these of {len(exact)}; take its queries"
+            f"the published neighbours are of {len(published.ids_QK)} queries, and {len(exact)} were asked; give the truth of "
+            "these queries"
         )
     deepest = min(exact.k, published.ids_QK.shape[1])
     theirs_QK = _once(published.ids_QK[:, :deepest])

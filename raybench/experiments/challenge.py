@@ -3,19 +3,22 @@
 <out>/sisap/<space>.h5    as the year's evaluator reads it; the recall that it will compute is told beside
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from raybench import storage
 from raybench.arrays import Neighbors
 from raybench.errors import RequestError
 from raybench.experiments.spaces import Space, stored
-from raybench.experiments.vector_evaluation import VectorEvaluation
+from raybench.experiments.vector_evaluation import VectorEvaluation, file_name
 from raybench.formats import open_vectors
-from raybench.formats.base import StoredNeighbors
+from raybench.formats.base import StoredNeighbors, VectorFile, read_rows
 from raybench.sisap import YEARS, challenge_recall, read_results, write_results
 from raybench.sisap.results import check_attributes
+
+_UNITS = {"K": 1_000, "M": 1_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def submit(
     challenge = evaluation.challenge
     if challenge is None:
         raise RequestError(f"{evaluation.name} is of no challenge; add the key challenge")
-    name = f"sisap/{re.sub(r'[^A-Za-z0-9=.-]+', '_', space.name).strip('_')}.h5"
+    name = f"sisap/{file_name(space.name)}"
     uri = storage.join(out, name)
     sha256 = write_results(
         uri, challenge.year, found, task=challenge.task, meaning="1-dot" if space.metric in ("ip", "cosine") else "distance",
@@ -60,10 +63,46 @@ def submit(
 
 
 def check(evaluation: VectorEvaluation) -> None:
-    """RequestError where the year asks for an attribute that the evaluation does not give, before anything is searched."""
-    if evaluation.challenge is not None:
-        given = attributes(evaluation, stored(evaluation), 0.0)
-        check_attributes(evaluation.challenge.year, evaluation.challenge.task, given)
+    """RequestError for what the year's evaluator would stumble over, or believe, before anything is searched."""
+    challenge = evaluation.challenge
+    if challenge is None:
+        return
+    check_attributes(challenge.year, challenge.task, attributes(evaluation, stored(evaluation), 0.0))
+    corpus, queries = open_vectors(evaluation.corpus), open_vectors(evaluation.queries)
+    columns = challenge.rules.k + challenge.rules.is_self_join
+    if corpus.rows < columns:
+        raise RequestError(
+            f"{challenge.year} needs {columns} neighbours, and {evaluation.corpus} has {corpus.rows} rows"
+        )
+    _check_size(challenge.size, corpus.rows, evaluation.corpus)
+    if challenge.rules.is_self_join and not _is_same(corpus, queries):
+        raise RequestError(
+            f"{challenge.year} {challenge.rules.name} asks every row for its own neighbours, and {evaluation.queries} is not "
+            f"{evaluation.corpus}; give the corpus as queries"
+        )
+
+
+def _check_size(size: str | int | None, rows: int, corpus: str) -> None:
+    """The published files have within a thirtieth of the rows that their size says."""
+    if size is None:
+        return
+    text = str(size)
+    said = int(text[:-1]) * _UNITS[text[-1]] if text[:-1].isdigit() and text[-1] in _UNITS else size
+    if isinstance(said, int) and not 0.97 * said <= rows <= 1.035 * said:
+        raise RequestError(f"challenge.size={size}, but {corpus} has {rows:,} rows; give the size that it has")
+
+
+def _is_same(corpus: VectorFile, queries: VectorFile) -> bool:
+    """Whether two files hold the same vectors, as far as rows spread over them show."""
+    if (corpus.rows, corpus.dim) != (queries.rows, queries.dim):
+        return False
+    places = sorted({corpus.rows * part // 64 for part in range(64)} | {corpus.rows - 1})
+    return all(
+        np.array_equal(
+            read_rows(corpus, row, row + 1).astype(np.float64), read_rows(queries, row, row + 1).astype(np.float64)
+        )
+        for row in places
+    )
 
 
 def attributes(evaluation: VectorEvaluation, space: Space, querytime_s: float) -> dict[str, Any]:

@@ -65,6 +65,8 @@ def parse(text: str, where: str, settings: tuple[str, ...] = ()) -> Evaluation |
         raise RequestError(
             f"{where} has the keys images and corpus; an evaluation is of images or of vectors: remove one"
         )
+    if not {"images", "corpus"} & content.keys():
+        raise RequestError(f"{where} has neither the key images nor the key corpus; add one: what is evaluated")
     kind, checked = (VectorEvaluation, of_vectors.checked) if "corpus" in content else (Evaluation, of_images.checked)
     evaluation = _build(kind, content, where, "")
     try:

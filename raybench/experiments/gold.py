@@ -23,8 +23,9 @@ from raybench.arrays import Neighbors
 from raybench.environment import available_cores, environment
 from raybench.errors import RequestError, WorkError
 from raybench.experiments.reporting import Reporter
-from raybench.formats import anchored, open_vectors
+from raybench.formats import anchored, open_vectors, recipe_of
 from raybench.formats.base import VectorFile, read_rows, width
+from raybench.formats.transformed import Transformed
 from raybench.search import gold as parts
 from raybench.search.certified import METRICS, Questions
 from raybench.search.certified.matrix import MatrixScan
@@ -128,7 +129,8 @@ def plan_gold(request: GoldRequest, out: str, workers: Workers) -> GoldPlan:
     _check_pair(request, corpus, queries)
     uri = storage.join(storage.absolute(out), "gold", _key(request, corpus, queries))
     part_rows = _part_rows(request, corpus, queries.rows, workers)
-    done = tuple(parts.finished(storage.join(uri, "parts"), corpus.rows))
+    is_done = storage.read_manifest(uri) is not None
+    done = (Range(0, corpus.rows),) if is_done else tuple(parts.finished(storage.join(uri, "parts"), corpus.rows))
     left = tuple(parts.missing(done, corpus.rows, part_rows))
     return GoldPlan(request, uri, corpus.rows, corpus.dim, queries.rows, corpus.is_bits, part_rows, done, left, workers)
 
@@ -138,6 +140,7 @@ def find_gold(request: GoldRequest, out: str, backend: GoldBackend, reporter: Re
     plan = plan_gold(request, out, backend.workers())
     manifest = storage.read_manifest(plan.uri)
     if manifest is not None:
+        reporter.say(f"{plan.uri} is there already, and nothing was searched again")
         return manifest | {"uri": plan.uri}
     started = time.perf_counter()
     queries = read_rows(open_vectors(request.queries))
@@ -148,10 +151,11 @@ def find_gold(request: GoldRequest, out: str, backend: GoldBackend, reporter: Re
         found, told = parts.read_part(storage.join(plan.uri, "parts"), one)
         running.add(found)
         facts.append(told)
-    facts += _search(plan, queries, running, backend, reporter)
+    searched, search_s = _search(plan, queries, running, backend, reporter)
+    facts += searched
     neighbors = running.neighbors()
     files = _write_arrays(plan.uri, neighbors, request.k)
-    manifest = _manifest(plan, facts, queries, files, backend.facts(), time.perf_counter() - started)
+    manifest = _manifest(plan, facts, queries, files, backend.facts(), (time.perf_counter() - started, search_s))
     storage.write_manifest(plan.uri, manifest)
     storage.delete_folder(storage.join(plan.uri, "parts"))
     return manifest | {"uri": plan.uri}
@@ -159,15 +163,16 @@ def find_gold(request: GoldRequest, out: str, backend: GoldBackend, reporter: Re
 
 def _search(
     plan: GoldPlan, queries: Matrix, running: Running, backend: GoldBackend, reporter: Reporter
-) -> list[PartFacts]:
+) -> tuple[list[PartFacts], float]:
+    """What the parts say, and the seconds from when the searchers were ready to the last part."""
     request = plan.request
     search = Search(
         anchored(request.corpus), request.metric, request.k + 1, storage.join(plan.uri, "parts"), request.precision,
         plan.workers.threads, plan.rows,
     )  # fmt: skip
-    facts, left = [], sum(one.stop - one.start for one in plan.left)
+    facts, left, clock = [], sum(one.stop - one.start for one in plan.left), _Clock(running)
     with reporter.stage(f"exact search, {plan.queries:,} queries", left, flop=2.0 * plan.queries * plan.dim) as advance:
-        for part in backend.search(search, queries, plan.left, running):
+        for part in backend.search(search, queries, plan.left, clock):
             found, told = parts.read_part(search.parts_uri, part)
             running.add(found)
             facts.append(told)
@@ -175,12 +180,34 @@ def _search(
     searched = sum(one.stop - one.start for one in facts)
     if searched != left:
         raise WorkError(f"{left - searched} rows were not searched; run the same command again to go on")
-    return facts
+    return facts, clock.seconds()
+
+
+class _Clock:
+    """Starts when the searchers are ready, and first ask for floors: what starting processes takes is not searching."""
+
+    def __init__(self, running: Running) -> None:
+        self._running, self._started = running, 0.0
+
+    def floor(self) -> Float64:
+        self._started = self._started or time.perf_counter()
+        return self._running.floor()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started if self._started else 0.0
 
 
 def _key(request: GoldRequest, corpus: VectorFile, queries: VectorFile) -> str:
     files = [[[one.name, one.size_bytes, one.modified_ns] for one in file.files] for file in (corpus, queries)]
-    return content_key(parts.FORMAT, request.corpus, request.queries, files, request.k, request.metric)
+    names = [_name(request.corpus, corpus), _name(request.queries, queries)]
+    return content_key(parts.FORMAT, *names, files, request.k, request.metric)
+
+
+def _name(text: str, file: VectorFile) -> str:
+    """The text of a spec; the place of a fitted transform, which moves with the output, is left out for its key."""
+    if isinstance(file, Transformed):
+        return f"transformed({recipe_of(text).vectors!r}, {file.transform.key}, packed={file.packed})"
+    return text
 
 
 def _check_pair(request: GoldRequest, corpus: VectorFile, queries: VectorFile) -> None:
@@ -236,7 +263,7 @@ def _manifest(
     queries: Matrix,
     files: dict[str, dict[str, Any]],
     machine: dict[str, Any],
-    seconds: float,
+    seconds: tuple[float, float],
 ) -> dict[str, Any]:
     request, tally = plan.request, Tally()
     for one in facts:
@@ -257,7 +284,8 @@ def _manifest(
         "certificate": _certificate(plan, tally, facts),
         "files": files,
         "environment": machine,
-        "seconds": round(seconds, 3),
+        "seconds": round(seconds[0], 3),
+        "search_s": round(seconds[1], 3),  # of these without starting searchers, reading queries, and writing
         "parts_done_before": len(plan.done),  # by runs that were stopped, whose seconds are not counted here
     }
 
@@ -269,9 +297,7 @@ def _certificate(plan: GoldPlan, tally: Tally, facts: Sequence[PartFacts]) -> di
         "claim": "ids and scores are those of a float64 scan of every row; order: higher score, then smaller row",
         "scan": tally.by_precision,
         "bound": {name: f"{slope:.6g} * |x| * |y|, and the rounding of inputs" for name, slope in slopes.items()},
-        "float64_sums": "exact: no sum can round, so the scores are the real numbers"
-        if not tally.inexact_rows
-        else f"rounded for {tally.inexact_rows} rows: summed pairwise in one fixed order",
+        "float64_sums": _sums(plan.request.metric, tally.inexact_rows),
         "pairs_scanned": tally.pairs,
         "copies_left_out": tally.rows - tally.scanned_rows,
         "candidates_per_query": round((tally.rescored + tally.settled) / max(plan.queries, 1), 2),
@@ -284,6 +310,14 @@ def _certificate(plan: GoldPlan, tally: Tally, facts: Sequence[PartFacts]) -> di
         "waited_for_rows_s": round(sum(one.waited_s for one in facts), 3),
         "gflop_per_worker_s": round(2.0 * plan.rows * plan.queries * plan.dim / 1e9 / max(searched_s, 1e-9), 2),
     }
+
+
+def _sums(metric: str, inexact_rows: int) -> str:
+    if inexact_rows:
+        return f"rounded for {inexact_rows} rows: summed pairwise in one fixed order"
+    if metric == "cosine":
+        return "exact: no sum can round; lengths and the division by them round once each"
+    return "exact: no sum can round, so the scores are the real numbers"
 
 
 class LocalGold:

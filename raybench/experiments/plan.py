@@ -53,7 +53,7 @@ def _of_vectors(evaluation: VectorEvaluation, out: str) -> dict[str, Any]:
     from raybench.experiments.gold import GoldRequest, Workers, plan_gold
     from raybench.experiments.vector_runner import check_inputs
 
-    check_inputs(evaluation)
+    check_inputs(evaluation, out)
     workers = Workers(evaluation.workers or 1, max(1, available_cores() // (evaluation.workers or 1)))
     memory = parse_bytes(evaluation.gold.memory, "gold.memory")
     request = GoldRequest(evaluation.corpus, evaluation.queries, evaluation.gold.k, evaluation.metric, memory)

@@ -28,10 +28,13 @@ def searches(searched: Sequence[Searched]) -> Sheet:
         )  # fmt: skip
     columns = ("space", "metric", "k", "bytes", "fit_s", "search_s", "GFLOP/s", "candidates", "scan")
     note = (
-        "Every list is the float64 top k of its space, proven. bytes are of one vector; search_s is the wall time of all "
-        "queries together, with reading and transforming the corpus; GFLOP/s are of one worker; candidates are the rows "
+        "Every list is the float64 top k of its space, proven. bytes are of one vector; search_s is the time of all queries "
+        "together, from when the searchers were ready, with reading and transforming the corpus; GFLOP/s are of one worker; candidates are the rows "
         "that were scored in float64 for each query."
     )
+    stopped = [one.space.name for one in searched if one.is_resumed]
+    if stopped:
+        note += f" {', '.join(stopped)} was stopped and gone on with: its search_s is the sum over all workers."
     return Sheet("Exact searches", note, columns, tuple(rows))
 
 
@@ -62,7 +65,7 @@ def published_projections(challenge: Challenge, spaces: Sequence[Space], records
     if not rows:
         return []
     note = (
-        f"overlap@{_PUBLISHED_K} by id, the upper bound of any index over the projection. The challenge fitted its own "
+        f"overlap@{_PUBLISHED_K} by id of an exact search in the projection. The challenge fitted its own "
         "projections, on rows and references that it does not tell: what is fitted here is of the same kind, and differs."
     )
     columns = ("projection", "made", "ours", "low", "high", "published", "difference")

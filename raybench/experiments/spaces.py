@@ -49,9 +49,14 @@ class Searched:
     @property
     def search_s(self) -> float:
         """Wall seconds of the search; where it was stopped and gone on with, the seconds of all workers."""
-        if self.manifest["parts_done_before"]:
+        if self.is_resumed:
             return float(self.manifest["certificate"]["worker_seconds"])
-        return float(self.manifest["seconds"])
+        return float(self.manifest["search_s"])
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the search was stopped and gone on with, so that nobody knows its wall time."""
+        return bool(self.manifest["parts_done_before"])
 
 
 def _family(recipe: object) -> str | None:
@@ -68,6 +73,12 @@ def stored(evaluation: VectorEvaluation) -> Space:
 def spaces(evaluation: VectorEvaluation, out: str, reporter: Reporter) -> list[Space]:
     """Every space of an evaluation, transforms first; what must be fitted is fitted on the corpus, once."""
     made = [_transformed(evaluation, text, out, reporter) for text in evaluation.grid.transforms]
+    return made + projections(evaluation)
+
+
+def projections(evaluation: VectorEvaluation) -> list[Space]:
+    """The files of somebody else's projections."""
+    made = []
     for one in evaluation.projections:
         metric = one.metric or ("hamming" if open_vectors(one.corpus).is_bits else "l2")
         made.append(Space(one.name, one.corpus, one.queries, metric, is_projection=True))
@@ -99,6 +110,8 @@ def check_fits(text: str, file: VectorFile, place: str) -> None:
     recipe = TRANSFORMS.make(text)
     if not recipe.needs_fit:
         recipe.fit(None).out_dim(file.dim)
+    elif isinstance(recipe, PcaRecipe) and not 1 <= recipe.dim <= file.dim:
+        raise RequestError(f"{text} does not fit the {file.dim} dimensions of {place}; use fewer")
 
 
 def fingerprint(text: str, corpus: VectorFile) -> Any:

@@ -1,10 +1,11 @@
 """An evaluation of vectors: the truth of a corpus and queries, and how much of it an exact search in other spaces finds.
 
 Other spaces are transforms of the same vectors (`grid.transforms`), and files that hold the same rows projected by
-somebody else (`projections`). Searched exactly, each gives the upper bound of what any index over it can reach.
+somebody else (`projections`). Searched exactly, each shows what an index over it can be hoped to reach.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 
 from raybench.environment import parse_bytes
@@ -89,6 +90,11 @@ class VectorEvaluation:
         return max(deepest, rules.k + rules.is_self_join)
 
 
+def file_name(space: str) -> str:
+    """The file of a space: its name with anything but letters, digits and a few signs as one underscore."""
+    return f"{re.sub(r'[^A-Za-z0-9=.-]+', '_', space).strip('_')}.h5"
+
+
 def checked(evaluation: VectorEvaluation, where: str) -> VectorEvaluation:
     """The evaluation with every spec as it prints, so that one thing has one name; RequestError for what is wrong."""
     from raybench.search.certified import METRICS  # torch comes along, which evaluations of images need not wait for
@@ -144,11 +150,21 @@ def _check_lists(evaluation: VectorEvaluation, where: str) -> None:
     check_once("measures", evaluation.measures, measures, where)
     names = [one.name for one in evaluation.projections]
     check_once("projections", names, names, where)
+    for one in evaluation.projections:
+        if not one.name.strip():
+            raise RequestError(f"{where}: a projection has an empty name; give one, such as pca32v2")
+    files = [
+        "exact.h5",
+        *(file_name(name) for name in (*(str(Spec.parse(one)) for one in evaluation.grid.transforms), *names)),
+    ]
+    twice = next((file for file in files if files.count(file) > 1), None)
     both = next((name for name in names if name in map(str, evaluation.grid.transforms) or name == "exact"), None)
     if both is not None:
         raise RequestError(
             f"{where}: a projection cannot be called {both!r}, which is another row; choose another name"
         )
+    if twice is not None:
+        raise RequestError(f"{where}: two spaces would write sisap/{twice}; give a projection another name")
     judged = next((measure for measure in measures if measure.needs != "gold"), None)
     if judged is not None:
         raise SpecError(

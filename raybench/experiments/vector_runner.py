@@ -20,25 +20,31 @@ from raybench.environment import parse_bytes
 from raybench.errors import RequestError
 from raybench.experiments import challenge, sheets
 from raybench.experiments.agreement import agreement
-from raybench.experiments.gold import GoldBackend, GoldRequest, find_gold
+from raybench.experiments.gold import GoldBackend, GoldRequest, Workers, find_gold, plan_gold
 from raybench.experiments.records import make_records, per_query_table
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.rescoring import score_found
 from raybench.experiments.run_file import Run, Sheet
-from raybench.experiments.spaces import Searched, Space, check_fits, spaces, stored
+from raybench.experiments.spaces import Searched, Space, check_fits, projections, spaces, stored
 from raybench.experiments.vector_evaluation import VectorEvaluation
 from raybench.formats import open_neighbors, open_vectors
 from raybench.formats.artifact import read_gold
+from raybench.formats.base import StoredNeighbors
 from raybench.metrics import Pairs, evaluate_overlap, parse_measure
 from raybench.results import Record
 from raybench.spec import content_key
 
 FORMAT = 1  # raise it when the same inputs give other numbers
 DIRECTION = "nearest_vectors"
+_UNRELATED = 0.5  # of a published truth that is right: even float32 and other tie orders agree far better
 
 
-def check_inputs(evaluation: VectorEvaluation) -> None:
+def check_inputs(evaluation: VectorEvaluation, out: str) -> None:
     """RequestError for what is missing, or does not fit together; nothing is searched."""
+    memory = parse_bytes(evaluation.gold.memory, "gold.memory")
+    for one in (stored(evaluation), *projections(evaluation)):
+        k = evaluation.gold.k if one.is_stored else evaluation.depth
+        plan_gold(GoldRequest(one.corpus, one.queries, k, one.metric, memory), out, Workers(1, 1))
     sides = [(evaluation.corpus, one.corpus) for one in evaluation.projections]
     sides += [(evaluation.queries, one.queries) for one in evaluation.projections]
     for place in (evaluation.corpus, evaluation.queries):
@@ -53,8 +59,23 @@ def check_inputs(evaluation: VectorEvaluation) -> None:
         for place in (evaluation.corpus, evaluation.queries):
             check_fits(text, open_vectors(place), place)
     if evaluation.truth is not None:
-        open_neighbors(evaluation.truth)
+        check_goes_with(open_neighbors(evaluation.truth), evaluation)
     challenge.check(evaluation)
+
+
+def check_goes_with(published: StoredNeighbors, evaluation: VectorEvaluation) -> None:
+    """RequestError for a truth of another number of queries, or with rows that the corpus does not have."""
+    rows, queries = open_vectors(evaluation.corpus).rows, open_vectors(evaluation.queries).rows
+    if len(published.ids_QK) != queries:
+        raise RequestError(
+            f"{evaluation.truth} is of {len(published.ids_QK)} queries, and {evaluation.queries} has {queries}; give the truth "
+            "of these queries"
+        )
+    if int(published.ids_QK.max(initial=-1)) >= rows:
+        raise RequestError(
+            f"{evaluation.truth} names row {int(published.ids_QK.max())}, and {evaluation.corpus} has {rows:,} rows; give the "
+            "truth of this corpus"
+        )
 
 
 def run(evaluation: VectorEvaluation, out: str, backend: GoldBackend, reporter: Reporter, command: str) -> Run:
@@ -77,7 +98,7 @@ def run(evaluation: VectorEvaluation, out: str, backend: GoldBackend, reporter: 
             }
         )  # fmt: skip
     others = [one for one in searched if not one.space.is_stored]
-    progress.sheets += _sheets(evaluation, [exact, *others], progress.records, out)
+    progress.sheets += _sheets(evaluation, [exact, *others], progress.records, progress)
     for one in [exact, *others]:
         progress.seconds[f"searching {one.space.name}"] = one.search_s
     progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
@@ -147,7 +168,7 @@ def _key(evaluation: VectorEvaluation, exact: Searched, one: Searched) -> str:
 
 
 def _sheets(
-    evaluation: VectorEvaluation, searched: Sequence[Searched], records: Sequence[Record], out: str
+    evaluation: VectorEvaluation, searched: Sequence[Searched], records: Sequence[Record], progress: Run
 ) -> list[Sheet]:
     """The tables beside the records; with a challenge, its result files are written as well. The truth comes first."""
     made, exact = [sheets.searches(searched)], searched[0].found
@@ -155,10 +176,14 @@ def _sheets(
     if published is not None:
         compared = agreement(exact, published, evaluation.corpus, evaluation.queries, evaluation.metric)
         made.append(sheets.published_truth(compared, str(evaluation.truth)))
+        if min(found["with_ties"] for found in compared["depths"].values()) < _UNRELATED:
+            progress.warnings.append(
+                f"{evaluation.truth} agrees so little with the proven neighbours that it is of other queries, rows or metric"
+            )
     if evaluation.challenge is not None:
         made += sheets.published_projections(evaluation.challenge, [one.space for one in searched], records)
         files = [
-            challenge.submit(evaluation, one.space, one.found, (exact, published), one.search_s, out)
+            challenge.submit(evaluation, one.space, one.found, (exact, published), one.search_s, progress.out)
             for one in searched
         ]
         made.append(sheets.submissions(evaluation.challenge, files))

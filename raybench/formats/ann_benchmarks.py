@@ -8,7 +8,7 @@ bit first. Source: ann-benchmarks, ann_benchmarks/datasets.py.
 Axes: Q queries, K neighbours.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import h5py
@@ -20,6 +20,8 @@ from raybench.formats import hdf5
 from raybench.formats.base import StoredNeighbors, VectorFile
 from raybench.formats.direction import from_distances, whole_ids
 from raybench.formats.writing import check_dtype, check_full, check_plain, distances, int32_ids
+
+_METRICS = {"angular": "cosine", "euclidean": "l2", "hamming": "hamming"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class AnnBenchmarks:
         """Add `neighbors` and `distances`."""
         self._check_goes_with(None)
         check_full(stored, "ann-benchmarks' HDF5")
+        stored = self._in_its_distance(stored)
         numbers = distances(stored, "ann-benchmarks' HDF5", np.float64 if self.wide else np.float32)
         ids = stored.ids_QK if self.wide else int32_ids(stored, "ann-benchmarks' HDF5")
         with hdf5.writing(self.path, adds=True) as out:
@@ -83,6 +86,24 @@ class AnnBenchmarks:
             for name, array in (("neighbors", ids), ("distances", numbers)):
                 hdf5.put(out, name, array.shape, array.dtype, self.path)[...] = array
         return True
+
+    def _in_its_distance(self, stored: StoredNeighbors) -> StoredNeighbors:
+        """Scores as the distance that the file names: Euclidean ones are roots. DataError where they are of another metric."""
+        if stored.metric is None or stored.scores_QK is None:
+            return stored
+        distance: str | None = self.distance
+        if distance is None:
+            with hdf5.opened(self.path) as file:
+                distance = _text(file.attrs["distance"])
+        wanted = _METRICS.get((distance or "").lower())
+        if wanted is not None and wanted != stored.metric:
+            raise DataError(
+                f"{self.path} is of distance {distance!r}, and the neighbours were searched by {stored.metric}; search with "
+                f"--metric {wanted}, or name another distance"
+            )
+        if wanted != "l2":
+            return stored
+        return replace(stored, scores_QK=-np.sqrt(np.maximum(-stored.scores_QK, 0)))
 
     def _check_goes_with(self, dim: int | None) -> None:
         """DataError for what would make one file of two data sets, or one that does not name its distance."""

@@ -39,5 +39,5 @@ class Gold:
     def neighbors(self) -> StoredNeighbors:
         """Rows and scores; 1 - similarity is the distance that challenges store for inner product and cosine."""
         neighbors, manifest = read_gold(self.folder)
-        is_similarity = manifest["recipe"]["metric"] in ("ip", "cosine")
-        return StoredNeighbors(neighbors.ids_QK, neighbors.scores_QK - is_similarity, "distance")
+        metric = manifest["recipe"]["metric"]
+        return StoredNeighbors(neighbors.ids_QK, neighbors.scores_QK - (metric in ("ip", "cosine")), "distance", metric)

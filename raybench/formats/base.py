@@ -93,8 +93,10 @@ class StoredNeighbors:
 
     `ids_QK` are int64 and count from 0 (-1 pads). `scores_QK` are float64 and higher is better, whatever the format stored
     (distances are negated), or None where the format has none. `meaning` says what was stored: "similarity" or "distance".
+    `metric` is that of raybench's own searches (ip, cosine, l2, hamming; l2 is squared), and None where a file does not say.
     """
 
     ids_QK: npt.NDArray[np.int64]
     scores_QK: npt.NDArray[np.float64] | None
     meaning: str | None = None
+    metric: str | None = None  # of raybench's own searches, whose l2 is squared; None where a file does not say

@@ -57,7 +57,9 @@ def check_full(stored: StoredNeighbors, what: str) -> None:
     """DataError where lists are padded and a format has no padding."""
     if (stored.ids_QK < 0).any():
         query = int(np.argmax((stored.ids_QK < 0).any(axis=1)))
-        raise DataError(f"{what} has no padding, and query {query} has fewer neighbours than others; use a smaller k")
+        raise DataError(
+            f"{what} has no padding, and query {query} has fewer than {stored.ids_QK.shape[1]} neighbours; use a smaller k"
+        )
 
 
 def int32_ids(stored: StoredNeighbors, what: str, first: int = 0) -> Matrix:
@@ -75,7 +77,7 @@ def distances(stored: StoredNeighbors, what: str, dtype: type[np.floating[Any]] 
             f"{what} needs distances, and the source has none, or only equal ones that say no direction; search for them "
             "with raybench gold"
         )
-    values_QK = stored.scores_QK if stored.meaning == "similarity" else -stored.scores_QK
+    values_QK = (stored.scores_QK if stored.meaning == "similarity" else -stored.scores_QK) + 0.0  # no -0
     with np.errstate(over="ignore"):
         cast_QK = values_QK.astype(dtype)
     if (np.isinf(cast_QK) & np.isfinite(values_QK)).any():

@@ -37,7 +37,8 @@ def chance(measure: Measure, pairs: Pairs, corpus_size: int) -> float:
 def is_at_chance(measure: Measure, value: float, low: float | None, high: float | None, expected: float) -> bool:
     """Whether a result cannot be told from a random order: its interval reaches the expectation or is beyond it."""
     if measure.better == "higher":
-        return (value if low is None else low) <= expected
+        # Where a random order finds all there is, as in a corpus no longer than the list, nothing can be better.
+        return (value if low is None else low) <= expected < 1
     return (value if high is None else high) >= expected
 
 

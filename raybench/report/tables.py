@@ -238,7 +238,16 @@ def _caption(grouped: Sequence[Block], records: Sequence[Record], hidden: Sequen
     if any(at_chance(record) for record in records):
         lines.append(f"{CHANCE_MARK} no better than a random ranking: check that the model was loaded right.")
     if any(ties(record) for record in records):
-        lines.append(f"{TIES_MARK} below the interval: the value if all ties went against, or for, the relevant rows.")
+        tied = [record.measure.startswith("overlap@") for record in records if ties(record)]
+        if not all(tied):
+            lines.append(
+                f"{TIES_MARK} below the interval: the value if all ties went against, or for, the relevant rows."
+            )
+        if any(tied):
+            lines.append(
+                f"{TIES_MARK} below the interval of an overlap: the value by id, and with rows counted that tie with the last "
+                "exact one."
+            )
     if any(block.best(measure) for block in grouped for measure in block.measures):
         lines.append("Bold: the interval lies above those of all other rows of the direction.")
     if hidden:

@@ -23,7 +23,7 @@ import xxhash
 
 from raybench import storage
 from raybench.environment import blas_kernel
-from raybench.errors import DataError, StorageError
+from raybench.errors import DataError, StorageError, WorkError
 from raybench.formats import open_vectors
 from raybench.formats.base import VectorFile, width
 from raybench.search.certified import Found, Questions, Scanner, search_part
@@ -133,6 +133,8 @@ class Worker:
 
     def _precision(self, rows: Matrix) -> str:
         if self._search.precision != "auto":
+            if self._search.precision == GPU_SCAN and not torch.cuda.is_available():
+                raise WorkError(f"precision {GPU_SCAN} needs a GPU, and this worker has none; use auto")
             return self._search.precision
         if torch.cuda.is_available():
             greatest = max(longest(rows), float(self._questions.norms_Q.max(initial=0)))

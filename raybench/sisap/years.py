@@ -89,6 +89,7 @@ def task_of(year: int, task: str | None) -> Task:
     if task is None and len({(one.k, one.is_self_join) for one in tasks.values()}) == 1:
         return next(iter(tasks.values()))
     if task not in tasks:
-        hint = suggest(str(task), tasks) if task else f"use one of {', '.join(tasks)}"
-        raise RequestError(f"{year} has no task {task!r}; {hint}")
+        if task is None:
+            raise RequestError(f"{year} has several tasks; name one: {', '.join(tasks)}")
+        raise RequestError(f"{year} has no task {task!r}; {suggest(task, tasks)}")
     return tasks[task]
