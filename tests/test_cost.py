@@ -125,20 +125,6 @@ def test_a_run_measures_what_its_indexes_cost(pictures, tmp_path):
     assert other.costs[0]["latency"]["queries"] == 30
 
 
-@pytest.mark.ray
-def test_time_on_partitions_is_told_apart(pictures, tmp_path, ray_cluster):
-    """On actors, what a partition takes is part of what the driver waits for."""
-    from raybench.distributed.backend import ray_backend
-
-    with ray_backend() as backend:
-        indexes = {"indexes": ["flat()", "compact(m=4, build_effort=8)@16"]}
-        run = _run(pictures, tmp_path, backend, cost=COST | {"rates": []}, tune=None, grid=indexes)
-    told, walked = run.costs
-    assert 0 < told["on_shard_ms"] < told["latency"]["p99_ms"]
-    assert told["fetched"] is None
-    assert 32 <= walked["fetched"]["per_query"] <= 240
-
-
 @pytest.mark.parametrize(
     ("cost", "words"),
     [

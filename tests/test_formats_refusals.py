@@ -452,7 +452,7 @@ NEIGHBOR_WRITES = {
     "npy": (FULL, "b.npy", "is of a format without neighbours"),
     "fvecs": (FULL, "b.fvecs", "b.fvecs is for vectors; write neighbours to .ivecs"),
     "fbin": (FULL, "b.fbin", "b.fbin is for vectors; write neighbours to .ibin"),
-    "padding into SISAP": (PADDED, "b.h5", "SISAP's HDF5 has no padding, and query 1 has fewer neighbours"),
+    "padding into SISAP": (PADDED, "b.h5", "SISAP's HDF5 has no padding, and query 1 has fewer than"),
     "padding into ann-benchmarks": (PADDED, "ann_benchmarks('b.hdf5', distance='angular', wide=True)", "has no padding"),
     "padding into ivecs": (PADDED, "b.ivecs", ".ivecs has no padding, and query 1 has fewer"),
     "padding into truth": (PADDED, "b.bin", ".bin has no padding, and query 1"),

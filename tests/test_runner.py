@@ -169,16 +169,32 @@ def test_a_grid_of_indexes(tmp_path):
 
 @pytest.mark.ray
 def test_a_grid_of_indexes_on_actors(tmp_path, ray_cluster):
-    """Partitions on actors fill, keep and search approximate indexes with the same numbers as one process."""
+    """Partitions on actors fill, keep, search and tune indexes with the same numbers as one process.
+
+    What a partition takes is a part of what the driver waits for, and fetched rows are counted over all partitions.
+    """
     from raybench.distributed.backend import ray_backend
 
-    content = {"grid": GRID, "measures": RANKED, "directions": ["text_to_image"], "shards": 2}
-    ours = _by_index(_run(tmp_path, **content))
+    grid = {"indexes": [*GRID["indexes"], "compact(m=4)@6"]}
+    content = {
+        "grid": grid, "measures": RANKED, "directions": ["text_to_image"], "shards": 2,
+        "tune": {"target": 0.6, "indexes": ["hnsw(m=4)", "binary()"]}, "cost": {"queries": 20, "warm_up": 3, "k": 5},
+    }  # fmt: skip
+    local = _run(tmp_path, **content)
     with ray_backend() as backend:
         run = _run(tmp_path, str(tmp_path / "there"), backend=backend, **content)
+    ours = _by_index(local)
     assert _by_index(run) == ours
+    assert run.tuned == local.tuned
+    assert [one["index"] for one in run.tuned] == ["hnsw(m=4)", "binary()"]
+    for told, here in zip(run.costs, local.costs, strict=True):
+        assert 0 < told["on_shard_ms"] < told["latency"]["max_ms"]
+        assert here["on_shard_ms"] is None
+        assert told["resident_bytes"] == here["resident_bytes"]
+        assert told["fetched"] == here["fetched"]
+    assert run.costs[-1]["fetched"]["per_query"] >= 12
     assert any("needs 195 rows" in one for one in run.warnings)
-    assert len(list((tmp_path / "there" / "indexes").glob("*/index.faiss"))) == 8
+    assert len(list((tmp_path / "there" / "indexes").glob("*/index.faiss"))) == 10
 
 
 @pytest.mark.parametrize(

@@ -166,15 +166,6 @@ def test_a_rerun_reads_what_was_found(done, pictures, monkeypatch):
     assert _run(pictures, Path(done.out), tune=content).tuned == done.tuned
 
 
-@pytest.mark.ray
-def test_actors_find_the_same_efforts(done, pictures, tmp_path, ray_cluster):
-    """Partitions on actors: the same points, efforts and intervals."""
-    from raybench.distributed.backend import ray_backend
-
-    with ray_backend() as backend:
-        assert _run(pictures, tmp_path, backend).tuned == done.tuned
-
-
 @pytest.mark.parametrize(
     ("tune", "words"),
     [

@@ -101,6 +101,8 @@ class Client:
         since, came = time.monotonic(), 0
         self._reading.add(answer.response)
         try:
+            if stopped():  # `abort` may have looked just before this answer was there to be ended
+                raise StoppedError
             while left is None or left > 0:
                 with _network():
                     data: bytes = answer.response.read1(_CHUNK_BYTES if left is None else min(_CHUNK_BYTES, left))
