@@ -635,7 +635,7 @@ def test_an_interrupt_ends_the_command_and_the_next_goes_on(site, tmp_path):
                 time.sleep(0.02)
             time.sleep(0.3)
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=15)  # shorter than the silence that the command would wait for
+            _, err = process.communicate(timeout=25)  # shorter than the silence that the command would wait for
         finally:
             process.kill()
     assert process.returncode == 130

@@ -83,11 +83,10 @@ def fetch_all(
     work = Work(Client(limits, jobs), limits, jobs, _locked(advance))
     outcomes: dict[int, Outcome] = {}
     errors: list[RaybenchError] = []
+    pending: dict[Future[Outcome], int] = {}
     with ThreadPoolExecutor(min(jobs, len(items)) or 1, thread_name_prefix="file") as pool:
-        pending: dict[Future[Outcome], int] = {
-            pool.submit(fetch, item, folder, work): n for n, item in enumerate(items)
-        }
         try:
+            pending.update({pool.submit(fetch, item, folder, work): n for n, item in enumerate(items)})
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -100,8 +99,9 @@ def fetch_all(
                         say(outcomes[number])
         except BaseException:  # an interrupt too: threads must end before the process can
             work.stop.set()
-            work.client.abort()
             pool.shutdown(wait=False, cancel_futures=True)
+            while wait(pending, timeout=0.2).not_done:
+                work.client.abort()  # again and again: a thread may just have been about to read
             raise
     if errors:
         others = f" (and {len(errors) - 1} more files failed)" if len(errors) > 1 else ""
