@@ -45,7 +45,8 @@ class Vectors:
     first_row: int = 0
 
     def __post_init__(self) -> None:
-        check_matrix(self.matrix_ND, "vectors")
+        if isinstance(self.matrix_ND, np.ndarray):  # rows that are held as codes were checked before they were coded
+            check_matrix(self.matrix_ND, "vectors")
 
     def __len__(self) -> int:
         return len(self.matrix_ND)

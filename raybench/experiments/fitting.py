@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from raybench.collection import Collection
-from raybench.transforms import TRANSFORMS, Transform
+from raybench.transforms import Transform
+from raybench.transforms.store import fit_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,6 @@ class CollectionRows:
         out_BD[:] = self.collection.load(start, start + len(out_BD)).matrix_ND
 
 
-def fitted_transform(spec: str, corpus: Collection, seed: int) -> Transform:
-    """The transform of a spec; what must be fitted is fitted on the corpus, the same for the same bytes and seed."""
-    recipe = TRANSFORMS.make(spec)
-    return recipe.fit(CollectionRows.of(corpus) if recipe.needs_fit else None, seed)
+def fitted_transform(spec: str, corpus: Collection, seed: int, out: str) -> Transform:
+    """The transform of a spec; what must be fitted is fitted on the corpus, once, and kept below `<out>/transforms`."""
+    return fit_once(spec, CollectionRows.of(corpus), corpus.checksum, out, seed)[0]

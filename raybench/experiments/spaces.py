@@ -10,7 +10,7 @@ from raybench.experiments.reporting import Reporter
 from raybench.experiments.vector_evaluation import VectorEvaluation
 from raybench.formats import open_vectors
 from raybench.formats.base import VectorFile, width
-from raybench.spec import Spec
+from raybench.spec import Literal, Spec
 from raybench.transforms import TRANSFORMS
 from raybench.transforms.pca import PcaRecipe
 from raybench.transforms.sketch import SketchRecipe
@@ -94,12 +94,10 @@ def _transformed(evaluation: VectorEvaluation, text: str, out: str, reporter: Re
     if transform.key == "float16()" and corpus.dtype == queries.dtype == transform.out_dtype(corpus.dtype):
         return Space(text, evaluation.corpus, evaluation.queries, evaluation.metric, is_stored=True)
     metric = TRANSFORMS.make(text).metric(evaluation.metric)
-    packed = (("packed", True),) if metric == "hamming" else ()
-    seen = [
-        str(Spec("transformed", (one, uri or text), packed, parenthesised=True))
-        for one in (evaluation.corpus, evaluation.queries)
-    ]
-    return Space(text, seen[0], seen[1], metric, float(told.get("fit_s", 0.0)), facts)
+    packed: tuple[tuple[str, Literal], ...] = (("packed", True),) if metric == "hamming" else ()
+    rows = Spec("transformed", (evaluation.corpus, uri or text), packed, parenthesised=True)
+    asked = Spec("transformed", (evaluation.queries, uri or text), (*packed, ("asked", True)), parenthesised=True)
+    return Space(text, str(rows), str(asked), metric, float(told.get("fit_s", 0.0)), facts)
 
 
 def check_fits(text: str, file: VectorFile, place: str) -> None:

@@ -11,17 +11,19 @@ from raybench.errors import DataError
 from raybench.formats.base import Matrix, VectorFile, read_rows
 from raybench.storage import FileFacts
 from raybench.transforms import Transform
+from raybench.transforms.packed import PackedRows
 
 _BLOCK_ROWS = 8_192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transformed:
-    """A view of a vector file; `packed` turns the +1 and -1 of a sketch into bits (uint8, is_bits)."""
+    """A view of a vector file; `packed` gives the bits of a sketch (uint8, is_bits); `asked` vectors are queries."""
 
     file: VectorFile
     transform: Transform
     packed: bool = False
+    asked: bool = False
 
     def __post_init__(self) -> None:
         if self.file.is_bits:
@@ -54,17 +56,24 @@ class Transformed:
     @property
     def files(self) -> tuple[FileFacts, ...]:
         """The file's own, and the transform's key as a file of no bytes, so that another transform is seen."""
-        return (*self.file.files, FileFacts(f"transform:{self.transform.key}{':packed' * self.packed}", 0, 0))
+        return (
+            *self.file.files,
+            FileFacts(f"transform:{self.transform.key}{':packed' * self.packed}{':asked' * self.asked}", 0, 0),
+        )
 
     def read_into(self, start: int, out_BD: Matrix) -> None:
         """Fill a buffer with transformed rows from `start`."""
-        from raybench.transforms.sketch import pack
-
         for first in range(0, len(out_BD), _BLOCK_ROWS):
             block = out_BD[first : first + _BLOCK_ROWS]
             stored = read_rows(self.file, start + first, start + first + len(block))
-            changed = self.transform.apply(Vectors(stored, start + first)).matrix_ND
-            block[:] = pack(changed) if self.packed else changed
+            change = self.transform.ask if self.asked else self.transform.apply
+            changed = change(Vectors(stored, start + first)).matrix_ND
+            if not self.packed:
+                block[:] = changed
+            elif isinstance(changed, PackedRows):
+                block[:] = changed.codes_NB
+            else:
+                raise DataError(f"{self.transform.key} gives no bits to be packed; leave packed out")
 
     def ids(self, start: int, stop: int) -> npt.NDArray[np.int64] | None:
         """The ids that the file gives."""
@@ -78,10 +87,11 @@ class TransformedRecipe:
     vectors: str
     transform: str
     packed: bool = False
+    asked: bool = False
 
     def open(self) -> Transformed:
         """Open the vectors and load the transform."""
         from raybench.formats import open_vectors
         from raybench.transforms.store import open_transform
 
-        return Transformed(open_vectors(self.vectors), open_transform(self.transform), self.packed)
+        return Transformed(open_vectors(self.vectors), open_transform(self.transform), self.packed, self.asked)

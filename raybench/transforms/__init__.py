@@ -10,7 +10,13 @@ TRANSFORMS: Registry[TransformRecipe] = Registry(
         "float16": "raybench.transforms.plain:Float16",
         "truncate": "raybench.transforms.plain:Truncate",
         "pca": "raybench.transforms.pca:PcaRecipe",
+        "rotation": "raybench.transforms.rotation:Rotation",
+        "bfloat16": "raybench.transforms.precision:Bfloat16",
+        "int8": "raybench.transforms.precision:Int8",
+        "int4": "raybench.transforms.precision:Int4",
+        "binary": "raybench.transforms.binary:BinaryRecipe",
         "sketch": "raybench.transforms.sketch:SketchRecipe",
+        "chain": "raybench.transforms.chain:ChainRecipe",
     },
 )
 

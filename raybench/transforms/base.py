@@ -44,6 +44,10 @@ class Transform(Protocol):
         """The transformed rows, with their row numbers; the same bytes whatever the run."""
         ...
 
+    def ask(self, vectors: Vectors) -> Vectors:
+        """Queries as they are compared with transformed rows: transformed too, or in full where that is the same space."""
+        ...
+
     def out_dim(self, dim: int) -> int:
         """The dimensions of what comes of vectors of `dim` dimensions. DataError where they do not fit."""
         ...
@@ -56,6 +60,20 @@ class Transform(Protocol):
     def key(self) -> str:
         """What decides the output: equal keys give equal bytes."""
         ...
+
+
+class Symmetric:
+    """A transform whose queries become what its rows become."""
+
+    __slots__ = ()
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """The transformed rows."""
+        raise NotImplementedError
+
+    def ask(self, vectors: Vectors) -> Vectors:
+        """Queries, transformed as rows are."""
+        return self.apply(vectors)
 
 
 class TransformRecipe(Protocol):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from raybench import storage
 from raybench.errors import DataError
-from raybench.spec import Spec, content_key
+from raybench.spec import content_key
 
 KIND = "transform"
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -37,8 +37,8 @@ def save(uri: str, spec: str, key: str, arrays: Arrays, facts: Mapping[str, Any]
     storage.write_manifest(uri, {"kind": KIND, "recipe": spec, "key": key, "facts": dict(facts), "files": files})
 
 
-def read(uri: str, makers: Mapping[str, Callable[[Spec, dict[str, npt.NDArray[Any]], dict[str, Any]], Any]]) -> Any:
-    """The transform of a finished folder, made by the maker of its recipe's name. DataError where it was changed."""
+def read(uri: str, make: Callable[[str, dict[str, npt.NDArray[Any]], dict[str, Any]], Any]) -> Any:
+    """The transform of a finished folder, made from recipe, arrays and facts. DataError where it was changed."""
     manifest = storage.read_manifest(uri)
     if manifest is None or manifest.get("kind") != KIND:
         raise DataError(f"{uri} is no fitted transform (it has no manifest of one); fit it again")
@@ -48,10 +48,7 @@ def read(uri: str, makers: Mapping[str, Callable[[Spec, dict[str, npt.NDArray[An
         if storage.digest(data) != facts["sha256"]:
             raise DataError(f"{storage.join(uri, name)} is not what was written; delete {uri} and fit again")
         arrays[name.removesuffix(".npy")] = np.load(io.BytesIO(data), allow_pickle=False)
-    spec = Spec.parse(manifest["recipe"])
-    if spec.name not in makers:
-        raise DataError(f"{uri} holds a transform {spec.name!r} that this version does not know; fit it again")
-    made = makers[spec.name](spec, arrays, manifest["facts"])
+    made = make(manifest["recipe"], arrays, manifest["facts"])
     if made.key != manifest["key"]:
         raise DataError(f"{uri} has the key {manifest['key']}, its arrays have {made.key}; delete it and fit again")
     return made

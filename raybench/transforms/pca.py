@@ -19,7 +19,7 @@ import numpy.typing as npt
 from raybench.arrays import Vectors
 from raybench.errors import DataError
 from raybench.transforms import fitted
-from raybench.transforms.base import Rows
+from raybench.transforms.base import Rows, Symmetric
 from raybench.transforms.exact import BLOCK_ROWS, Float64, on_grid, products
 from raybench.transforms.sample import sample_rows
 
@@ -63,9 +63,13 @@ class PcaRecipe:
         kept = np.maximum(variance_E[: self.dim], 0) / total
         return Pca(self, mean_D, on_grid(directions_DE), kept, rows, seed)
 
+    def of_arrays(self, arrays: dict[str, npt.NDArray[Any]], facts: dict[str, Any]) -> "Pca":
+        """From what `save` wrote."""
+        return Pca(self, arrays["mean"], arrays["grid"], arrays["kept"], facts["rows"], facts["seed"])
+
 
 @dataclass(frozen=True, slots=True)
-class Pca:
+class Pca(Symmetric):
     """A fitted projection; equal to another if recipe, mean and components are the same bytes."""
 
     recipe: PcaRecipe
@@ -78,7 +82,7 @@ class Pca:
     _offset_E: Float64 = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", fitted.key_of(self.recipe.spec, self._arrays()))
+        object.__setattr__(self, "key", fitted.key_of(self.recipe.spec, self.arrays()))
         offset = (self.mean_D[:, None] * self.components()).sum(axis=0)
         object.__setattr__(self, "_offset_E", offset)
 
@@ -119,14 +123,10 @@ class Pca:
     def save(self, uri: str, **facts: Any) -> None:
         """Write an artifact folder; `facts` (of the corpus, say) are told in its manifest."""
         told = {"explained": self.explained, "rows": self.rows, "seed": self.seed} | facts
-        fitted.save(uri, self.recipe.spec, self.key, self._arrays(), told)
+        fitted.save(uri, self.recipe.spec, self.key, self.arrays(), told)
 
-    @classmethod
-    def of_arrays(cls, recipe: PcaRecipe, arrays: dict[str, npt.NDArray[Any]], facts: dict[str, Any]) -> "Pca":
-        """From what `save` wrote."""
-        return cls(recipe, arrays["mean"], arrays["grid"], arrays["kept"], facts["rows"], facts["seed"])
-
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What storage holds of it."""
         return {"mean": self.mean_D, "grid": self.grid_DE, "kept": self.kept_E}
 
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from raybench.arrays import Vectors
 from raybench.errors import DataError
-from raybench.transforms.base import Rows
+from raybench.transforms.base import Rows, Symmetric
 
 _LARGEST = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True, slots=True)
-class Float16:
+class Float16(Symmetric):
     """Half precision; vectors that are stored as float16, as embeddings here are, stay as they are."""
 
     @property
@@ -58,7 +58,7 @@ class Float16:
 
 
 @dataclass(frozen=True, slots=True)
-class Truncate:
+class Truncate(Symmetric):
     """The first `dim` dimensions, scaled to length one again, as float16: what Matryoshka models are trained for."""
 
     dim: int

@@ -6,9 +6,9 @@ vectors that is the side of a hyperplane, v . (p_j - p_(j+1)) > 0. Any common of
 difference, so the bits are balanced without a mean. Here the references are drawn by a seed from distinct rows of a
 sample; the challenge's own references are not known, so the bits are of the same make, not the same bits.
 
-A sketch is a row of +1 and -1 as float16, so an inner product is bits - 2 * (bits that differ), and the exact search
-for vectors serves for sketches. `pack` gives the uint8 of a file, where bit j of a row is bit j % 8 of byte j // 8; as
-little-endian uint64 words that is the layout of the challenge's files.
+A sketch is held as bits and read as a row of +1 and -1, so an inner product is bits - 2 * (bits that differ), and the exact
+search for vectors serves for sketches. Bit j of a row is bit j % 8 of byte j // 8; as little-endian uint64 words that is the
+layout of the challenge's files.
 
 Axes: N rows, B rows of a block, D dimensions, E bits, W words.
 """
@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raybench.arrays import FloatMatrix, Vectors
+from raybench.arrays import Vectors
 from raybench.errors import DataError
 from raybench.transforms import fitted
-from raybench.transforms.base import Rows
+from raybench.transforms.base import Rows, Symmetric
 from raybench.transforms.exact import BLOCK_ROWS, Float64, on_grid, products
+from raybench.transforms.packed import pack_signs, packed, signs
 from raybench.transforms.sample import sample_rows
 
 _CYCLE = 64  # references of a cycle: one word
@@ -66,9 +67,13 @@ class SketchRecipe:
         normals_ED /= np.sqrt((normals_ED * normals_ED).sum(axis=1, keepdims=True))
         return Sketch(self, on_grid(np.ascontiguousarray(normals_ED.T)), len(sampled_ND), seed)
 
+    def of_arrays(self, arrays: dict[str, npt.NDArray[Any]], facts: dict[str, Any]) -> "Sketch":
+        """From what `save` wrote."""
+        return Sketch(self, arrays["grid"], facts["rows"], facts["seed"])
+
 
 @dataclass(frozen=True, slots=True)
-class Sketch:
+class Sketch(Symmetric):
     """Fitted hyperplanes; equal to others if recipe and hyperplanes are the same bytes."""
 
     recipe: SketchRecipe
@@ -78,7 +83,7 @@ class Sketch:
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", fitted.key_of(self.recipe.spec, self._arrays()))
+        object.__setattr__(self, "key", fitted.key_of(self.recipe.spec, self.arrays()))
 
     @property
     def dim(self) -> int:
@@ -86,13 +91,12 @@ class Sketch:
         return int(self.grid_DE.shape[1])
 
     def apply(self, vectors: Vectors) -> Vectors:
-        """float16 rows of +1 and -1; a vector on a hyperplane gets -1. The same bytes whatever the run of rows."""
-        self.out_dim(vectors.dim)
-        out_NE = np.empty((len(vectors), self.dim), np.float16)
+        """Rows of +1 and -1, held as bits; a vector on a hyperplane gets -1. The same bytes whatever the run of rows."""
+        packed_NB = np.empty((len(vectors), self.out_dim(vectors.dim) // 8), np.uint8)
         for start in range(0, len(vectors), BLOCK_ROWS):
             sums_BE, _ = products(vectors.matrix_ND[start : start + BLOCK_ROWS], self.grid_DE)
-            out_NE[start : start + BLOCK_ROWS] = np.where(sums_BE > 0, np.float16(1), np.float16(-1))
-        return Vectors(out_NE, vectors.first_row)
+            packed_NB[start : start + BLOCK_ROWS] = pack_signs(sums_BE > 0)
+        return packed(packed_NB, self.dim, signs, vectors.first_row)
 
     def out_dim(self, dim: int) -> int:
         """The bits, for vectors of the dimensions that it was fitted on."""
@@ -103,43 +107,16 @@ class Sketch:
         return self.dim
 
     def out_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:  # noqa: ARG002 (always the same)
-        """float16."""
-        return np.dtype(np.float16)
+        """float32, as it is read."""
+        return np.dtype(np.float32)
 
     def save(self, uri: str, **facts: Any) -> None:
         """Write an artifact folder; `facts` (of the corpus, say) are told in its manifest."""
-        fitted.save(uri, self.recipe.spec, self.key, self._arrays(), {"rows": self.rows, "seed": self.seed} | facts)
+        fitted.save(uri, self.recipe.spec, self.key, self.arrays(), {"rows": self.rows, "seed": self.seed} | facts)
 
-    @classmethod
-    def of_arrays(cls, recipe: SketchRecipe, arrays: dict[str, npt.NDArray[Any]], facts: dict[str, Any]) -> "Sketch":
-        """From what `save` wrote."""
-        return cls(recipe, arrays["grid"], facts["rows"], facts["seed"])
-
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What storage holds of it."""
         return {"grid": self.grid_DE}
-
-
-def pack(signs_NE: FloatMatrix) -> npt.NDArray[np.uint8]:
-    """Rows of +1 and -1 as packed bits, uint8 [N, E / 8]. DataError for any other number."""
-    if signs_NE.ndim != 2 or signs_NE.shape[1] % 8 or not (np.abs(signs_NE) == 1).all():
-        raise DataError(f"only rows of +1 and -1, as many as whole bytes hold, can be packed; got {signs_NE.shape}")
-    return np.packbits(signs_NE > 0, axis=1, bitorder="little")
-
-
-def unpack(packed_NB: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
-    """The rows of +1 and -1, float16, of packed bits: uint8, or uint64 words as SISAP's hamming files hold them."""
-    if packed_NB.ndim != 2 or packed_NB.dtype.kind != "u":
-        raise DataError(f"packed bits are rows of unsigned integers; got {packed_NB.dtype} {packed_NB.shape}")
-    little = np.ascontiguousarray(packed_NB, packed_NB.dtype.newbyteorder("<"))
-    bits_NE = np.unpackbits(little.view(np.uint8), axis=1, bitorder="little")
-    return np.where(bits_NE, np.float16(1), np.float16(-1))
-
-
-def words(packed_NB: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """Packed bits as little-endian uint64 [N, W], the dataset `hamming` of SISAP's files."""
-    if packed_NB.ndim != 2 or packed_NB.dtype != np.uint8 or packed_NB.shape[1] % 8:
-        raise DataError(f"only uint8 rows of whole 8-byte words are words; got {packed_NB.dtype} {packed_NB.shape}")
-    return np.ascontiguousarray(packed_NB).view("<u8")
 
 
 def _distinct(unit_ND: Float64, wanted: int) -> Float64:

@@ -6,17 +6,15 @@
 import time
 from typing import Any
 
+import numpy.typing as npt
+
 from raybench import storage
 from raybench.errors import DataError, SpecError
 from raybench.spec import Spec, content_key
 from raybench.transforms import TRANSFORMS, fitted
 from raybench.transforms.base import Rows, Transform
-from raybench.transforms.pca import Pca
-from raybench.transforms.sketch import Sketch
 
 FORMAT = 1  # raise it when the same corpus gives another transform
-
-_MADE = {"pca": Pca, "sketch": Sketch}
 
 
 def fit_once(spec: str, corpus: Rows, fingerprint: object, out: str, seed: int = 0) -> tuple[Transform, str | None]:
@@ -39,10 +37,14 @@ def fit_once(spec: str, corpus: Rows, fingerprint: object, out: str, seed: int =
 def load(uri: str) -> Transform:
     """A fitted transform from its folder. DataError where it is not finished or was changed."""
 
-    def maker(name: str) -> Any:
-        return lambda spec, arrays, facts: _make(_MADE[name], spec, arrays, facts, uri)
+    def make(spec: str, arrays: dict[str, npt.NDArray[Any]], facts: dict[str, Any]) -> Any:
+        recipe: Any = TRANSFORMS.make(spec)
+        try:
+            return recipe.of_arrays(arrays, facts)
+        except KeyError as error:
+            raise DataError(f"{uri} lacks {error}; delete it and fit again") from None
 
-    loaded: Transform = fitted.read(uri, {name: maker(name) for name in _MADE})
+    loaded: Transform = fitted.read(uri, make)
     return loaded
 
 
@@ -58,10 +60,3 @@ def open_transform(text: str) -> Transform:
         raise DataError(f"{text} must be fitted on a corpus first; give the folder of the fitted one instead")
     stateless: Transform = recipe.fit(None)
     return stateless
-
-
-def _make(made: Any, spec: Spec, arrays: Any, facts: Any, uri: str) -> Any:
-    try:
-        return made.of_arrays(TRANSFORMS.make(spec), arrays, facts)
-    except KeyError as error:
-        raise DataError(f"{uri} lacks {error}; delete it and fit again") from None
