@@ -136,7 +136,7 @@ def test_partition_actors_answer_as_one_process_does(shards, ray_cluster, collec
         index = sharded_index(actors, collection, Float16(), Exact())
         found = index.search(queries_QD, 10)
         counts = index.count(queries_QD, pairs, index.score(queries_QD, pairs))
-        assert index.num_bytes == whole.num_bytes
+        assert index.held_bytes == whole.held_bytes
 
     _assert_same(found, whole.search(queries_QD, 10))
     expected = whole.count(queries_QD, pairs, whole.score(queries_QD, pairs))

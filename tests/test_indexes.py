@@ -36,6 +36,10 @@ MEMBERS = [
     ("rabitq(bits=1)", 300, ROWS, 0.9),
     ("rabitq(bits=4)", 60, ROWS, 0.97),
     ("binary()", 1_000, ROWS, 0.8),
+    ('rerank("exact()", candidates=10)', None, None, 1.0),
+    ('rerank("hnsw(m=16, build_effort=80)", candidates=20)', 128, ROWS, 0.97),
+    ('rerank("ivf_pq(lists=64, codes=8)", candidates=100)', 24, None, 0.9),
+    ('rerank("hnsw(m=16, build_effort=80, store=\\"pq\\", codes=8)")', 128, None, 0.9),
 ]
 SPECS = [member[0] for member in MEMBERS]
 APPROXIMATE = [member for member in MEMBERS if member[1] is not None]
@@ -81,6 +85,10 @@ def built(data):
     return build
 
 
+def _bytes(index) -> int:
+    return sum(index.held_bytes.values())
+
+
 def _overlap(found: Neighbors, truth: np.ndarray, k: int) -> float:
     lists = zip(found.ids_QK[:, :k].tolist(), truth[:, :k].tolist(), strict=True)
     return float(np.mean([len({*one} & {*other}) / k for one, other in lists]))
@@ -115,7 +123,7 @@ def test_it_finds_nearly_all(spec, effort, full, least, data, truth, built):
 @pytest.mark.parametrize(("spec", "effort", "full", "least"), APPROXIMATE)
 def test_more_effort_finds_more(spec, effort, full, least, data, truth, built):
     """Overlap rises with effort, and the least effort finds clearly less than the fair one."""
-    least_effort = 1 if spec.startswith("ivf") else K
+    least_effort = 1 if "ivf" in spec else 2 * K if "candidates" in spec else K
     overlaps = [
         _overlap(built(spec).search(data[1], K, one), truth[0], K) for one in (least_effort, effort, 2 * effort)
     ]
@@ -144,7 +152,7 @@ def test_it_is_the_same_again(spec, effort, full, least, data, built):
     np.testing.assert_array_equal(first.ids_QK, second.ids_QK)
     np.testing.assert_array_equal(first.ids_QK[7:8], alone.ids_QK)
     np.testing.assert_allclose(first.scores_QK, second.scores_QK, rtol=0, atol=1e-6)
-    assert again.num_bytes == built(spec).num_bytes
+    assert again.held_bytes == built(spec).held_bytes
 
 
 @pytest.mark.parametrize(
@@ -160,20 +168,24 @@ def test_partitions_are_one_index(spec, data, truth):
     found = index.search(data[1], K, parsed.at)
     check_order(found, ROWS)
     assert _overlap(found, truth[0], K) > 0.97
-    assert index.num_bytes == sum(part.num_bytes for part in parts)
+    assert _bytes(index) == sum(_bytes(part) for part in parts)
 
 
 def test_bytes_are_those_that_are_held(built):
     """What is counted is within a hundredth of what faiss writes, and codes are as short as they say."""
     for spec in SPECS[1:]:
         index = built(spec)
+        if spec.startswith("rerank"):
+            assert index.held_bytes == index.index.held_bytes
+            continue
         if spec.startswith("compact"):
             whole = built(SPECS[2])
-            assert index.num_bytes == whole.num_bytes - ROWS * DIM * 4
+            assert index.held_bytes == {"graph": whole.held_bytes["graph"]}
+            assert whole.held_bytes["rows"] == ROWS * DIM * 4
             continue
         written = len(faiss.serialize_index(index.index))
-        assert index.num_bytes == pytest.approx(written, rel=0.01), spec
-    sizes = {spec: built(spec).num_bytes / ROWS for spec in CODES}
+        assert _bytes(index) == pytest.approx(written, rel=0.01), spec
+    sizes = {spec: _bytes(built(spec)) / ROWS for spec in CODES}
     assert sizes["fp16()"] == 2 * DIM
     assert sizes["sq8()"] == pytest.approx(DIM, rel=0.01)
     assert sizes["sq4()"] == pytest.approx(DIM / 2, rel=0.02)
@@ -204,6 +216,10 @@ def test_few_rows_are_padded(spec, effort, full, least, data):
     """Where there are fewer rows than asked for, the rest is padding; where too few to learn from, it is said."""
     few = Vectors(data[0][:15], first_row=100)
     recipe = INDEXES.make(spec)
+    if spec == 'rerank("exact()", candidates=10)':
+        with pytest.raises(RequestError, match="scores 10 rows again and is asked for 20 results"):
+            recipe.build(few).search(data[1], 20)
+        return
     if "pq" in spec or "ivf" in spec:
         with pytest.raises(RequestError, match=r"needs [\d,]+ rows or more .* there are 15"):
             recipe.build(few)
@@ -223,6 +239,8 @@ def test_wrong_requests_are_one_sentence(spec, effort, full, least, data, built)
         wrong.append((K, 64))
     elif name == "ivf_flat":
         wrong += [(K, None), (K, 0), (K, 65)]
+    elif name == "rerank" and "candidates=20" in spec:
+        wrong += [(K, None), (K, 19), (21, 64)]
     elif name in ("hnsw", "compact"):
         wrong += [(K, None), (K, K - 1)]
     elif name in ("sq8", "binary"):
@@ -248,6 +266,9 @@ def test_wrong_requests_are_one_sentence(spec, effort, full, least, data, built)
         ("pq(codes=0)", "cut into 0"),
         ("rabitq(bits=10)", "1 to 9"),
         ('flat(device="gpu")', "no GPU"),
+        ('rerank("exact()")', "how many candidates"),
+        ('rerank("hnsw(m=8)@64", candidates=20)', "index without effort inside"),
+        ('rerank("hsnw(m=8)", candidates=20)', "did you mean 'hnsw'"),
     ],
 )
 def test_wrong_parameters_are_one_sentence(spec, words, data):
@@ -281,7 +302,7 @@ def test_values_outside_the_learnt_range_are_clipped(data):
     assert decoded[3] == pytest.approx(0.1, abs=2e-3)
 
 
-FILLED = [member for member in MEMBERS if member[0] != "exact()"]
+FILLED = [member for member in MEMBERS if Spec.parse(member[0]).name not in ("exact", "rerank")]
 
 
 @pytest.mark.parametrize(("spec", "effort", "full", "least"), FILLED)

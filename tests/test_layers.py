@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "raybench"
 
 # Each layer may import itself and the layers above it in this list.
 LAYERS = [
-    {"errors", "spec", "registry", "arrays", "storage", "environment", "preflight", "__init__"},
+    {"errors", "spec", "registry", "arrays", "storage", "environment", "memory", "preflight", "__init__"},
     {"sources", "encoders", "metrics", "transforms"},
     {"formats", "fetch", "sisap", "search", "results", "collection"},
     {"indexes", "embedding"},

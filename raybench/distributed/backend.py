@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from raybench.collection import Collection
 from raybench.distributed import embed
 from raybench.distributed.pool import plan_pool
 from raybench.distributed.runtime import cluster_facts, connected
@@ -14,6 +13,7 @@ from raybench.embedding.local import Progress
 from raybench.environment import environment
 from raybench.indexes.base import IndexRecipe
 from raybench.indexes.exact import Exact
+from raybench.indexes.stored import RowSource
 from raybench.transforms import Transform
 
 
@@ -39,17 +39,17 @@ class RayBackend:
 
     @contextmanager
     def index(
-        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int, out: str
+        self, collection: RowSource, transform: Transform, recipe: IndexRecipe, shards: int, out: str
     ) -> Iterator[ShardedIndex]:
         """Partitions of a collection on actors; what they fill is kept below `out`."""
         yield sharded_index(self._partition_actors(collection, shards), collection, transform, recipe, out)
 
     @contextmanager
-    def exact(self, collection: Collection, transform: Transform, recipe: Exact, shards: int) -> Iterator[ShardedIndex]:
+    def exact(self, collection: RowSource, transform: Transform, recipe: Exact, shards: int) -> Iterator[ShardedIndex]:
         """The same, of exact partitions."""
         yield sharded_index(self._partition_actors(collection, shards), collection, transform, recipe)
 
-    def _partition_actors(self, collection: Collection, shards: int) -> tuple[Any, ...]:
+    def _partition_actors(self, collection: RowSource, shards: int) -> tuple[Any, ...]:
         shards = min(shards, max(1, len(collection)))
         if shards not in self._actors:
             self._actors[shards] = self._lifetime.enter_context(partition_actors(shards, cluster_facts()))

@@ -21,12 +21,12 @@ import numpy.typing as npt
 import ray
 
 from raybench.arrays import FloatMatrix, Neighbors
-from raybench.collection import Collection
 from raybench.distributed.runtime import failures_explained
 from raybench.errors import RequestError, WorkError
-from raybench.indexes.base import Activity, FullIndex, IndexRecipe
+from raybench.indexes.base import Activity, FullIndex, Held, IndexRecipe, add_held
 from raybench.indexes.joined import join_scores, split_rows
 from raybench.indexes.partition import Partition
+from raybench.indexes.stored import RowSource
 from raybench.metrics.counts import Counts, Pairs
 from raybench.search.topk import merge
 from raybench.transforms import Transform
@@ -55,8 +55,8 @@ class _Worker:
     def process(self) -> int:
         return os.getpid()
 
-    def num_bytes(self, partition: Partition) -> int:
-        return self._index(partition).num_bytes
+    def held_bytes(self, partition: Partition) -> Held:
+        return self._index(partition).held_bytes
 
     def search(self, partition: Partition, queries_QD: FloatMatrix, k: int, effort: int | None) -> Neighbors:
         index, started = self._index(partition), time.perf_counter()
@@ -82,7 +82,7 @@ class ShardedIndex:
     """Partitions on actors behind the face of one index."""
 
     parts: tuple[tuple[Any, Partition], ...]  # actor and what it is asked about
-    num_bytes: int
+    held_bytes: Held
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k rows over all partitions; the same ids and scores whatever their number."""
@@ -159,7 +159,7 @@ def partition_actors(shards: int, cluster: dict[str, Any]) -> Iterator[tuple[Any
 
 
 def sharded_index(
-    actors: Sequence[Any], collection: Collection, transform: Transform, recipe: IndexRecipe, out: str = ""
+    actors: Sequence[Any], collection: RowSource, transform: Transform, recipe: IndexRecipe, out: str = ""
 ) -> ShardedIndex:
     """A collection in as many partitions as there are actors, built and ready to search."""
     if not len(collection):
@@ -169,10 +169,10 @@ def sharded_index(
     parts = tuple(zip(actors, partitions, strict=False))  # fewer partitions than actors where there are few rows
     try:
         with failures_explained("loading the partitions"):
-            sizes = ray.get([actor.num_bytes.remote(partition) for actor, partition in parts], timeout=_READY_S)
+            sizes = ray.get([actor.held_bytes.remote(partition) for actor, partition in parts], timeout=_READY_S)
     except TimeoutError as error:
         raise WorkError(f"{len(parts)} partitions were not ready in {_READY_S} s; use fewer shards") from error
-    return ShardedIndex(parts, sum(sizes))
+    return ShardedIndex(parts, add_held(sizes))
 
 
 def _actor_cpus(actors: int, cpus: float) -> tuple[float, int]:

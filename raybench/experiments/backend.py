@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
-from raybench.collection import Collection
 from raybench.embedding import local
 from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress
@@ -14,6 +13,7 @@ from raybench.indexes.base import FullIndex, Index, IndexRecipe
 from raybench.indexes.exact import Exact
 from raybench.indexes.joined import Joined, split_rows
 from raybench.indexes.partition import Partition
+from raybench.indexes.stored import RowSource
 from raybench.transforms import Transform
 
 
@@ -33,13 +33,13 @@ class Backend(Protocol):
         ...
 
     def index(
-        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int, out: str
+        self, collection: RowSource, transform: Transform, recipe: IndexRecipe, shards: int, out: str
     ) -> AbstractContextManager[Index]:
-        """An index over a collection, for the time of a block; what is filled is kept below `out`."""
+        """An index over a collection, asked with queries as they are stored; what is filled is kept below `out`."""
         ...
 
     def exact(
-        self, collection: Collection, transform: Transform, recipe: Exact, shards: int
+        self, collection: RowSource, transform: Transform, recipe: Exact, shards: int
     ) -> AbstractContextManager[FullIndex]:
         """An exact index, which can score and rank any row as well."""
         ...
@@ -64,14 +64,14 @@ class LocalBackend:
 
     @contextmanager
     def index(
-        self, collection: Collection, transform: Transform, recipe: IndexRecipe, shards: int, out: str
+        self, collection: RowSource, transform: Transform, recipe: IndexRecipe, shards: int, out: str
     ) -> Iterator[Index]:
         """Partitions side by side in this process."""
         parts = [Partition(collection, *rows, transform, recipe, out) for rows in split_rows(len(collection), shards)]
         yield Joined(tuple(part.open() for part in parts))
 
     def exact(
-        self, collection: Collection, transform: Transform, recipe: Exact, shards: int
+        self, collection: RowSource, transform: Transform, recipe: Exact, shards: int
     ) -> AbstractContextManager[FullIndex]:
         """The same, of exact partitions."""
         parts = [Partition(collection, *rows, transform, recipe) for rows in split_rows(len(collection), shards)]

@@ -2,8 +2,8 @@
 
     <out>/results/costs/<experiment>.json    latencies, throughput, bytes, build seconds, and the machine they are of
 
-Queries are asked as they would be by a user of the index: already embedded and transformed, one at a time and in batches. On
-actors the time that a partition itself takes is told apart from the rest, which is transport and merging.
+Queries are asked as they would be by a user of the index: already embedded, one at a time and in batches; what a transform
+takes is part of the search. On actors the time that a partition itself takes is told apart from the rest, which is transport and merging.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 
 from raybench import storage
-from raybench.arrays import FloatMatrix, Vectors
+from raybench.arrays import FloatMatrix
 from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
 from raybench.experiments.evaluation import Cost
-from raybench.experiments.experiment import Experiment
+from raybench.experiments.experiment import Experiment, check_request
 from raybench.experiments.fitting import fitted_transform
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Sheet
 from raybench.indexes import INDEXES
 from raybench.indexes.base import Activity, Index
 from raybench.indexes.exact import Exact
+from raybench.indexes.rerank import inner
 from raybench.indexes.stored import filled_facts
 from raybench.metrics.cost import Latency, batches, closed_loop, dominated, open_loop
 from raybench.results import Record
@@ -42,8 +43,9 @@ def cost_experiment(
         if known["settings"] == _settings(cost):
             return known
     evaluation, spec = experiment.evaluation, Spec.parse(experiment.index)
-    transform = fitted_transform(experiment.transform, experiment.corpus, evaluation.seed)
-    queries_QD = _queries(experiment, cost.queries, transform.apply)
+    check_request(experiment, cost.k)
+    transform = fitted_transform(experiment.transform, experiment.corpus, evaluation.seed, out)
+    queries_QD = _queries(experiment, cost.queries)
     recipe = INDEXES.make(experiment.index)
     place = experiment.corpus, transform
     opened = (
@@ -52,8 +54,9 @@ def cost_experiment(
     )  # fmt: skip
     with reporter.stage(f"timing {experiment.title}", None), opened as index:
         measured = _measure(index, queries_QD, cost, spec.at, evaluation.seed)
-        measured["resident_bytes"] = index.num_bytes
-    measured |= filled_facts(out, recipe, experiment.corpus, transform.key, evaluation.shards)
+        measured["held_bytes"] = index.held_bytes
+        measured["resident_bytes"] = sum(index.held_bytes.values())
+    measured |= filled_facts(out, inner(recipe), experiment.corpus, transform.key, evaluation.shards)
     measured |= {"experiment": experiment.key, "settings": _settings(cost), "environment": backend.facts()}
     storage.write_json(uri, measured)
     return measured
@@ -64,13 +67,12 @@ def _settings(cost: Cost) -> dict[str, Any]:
     return asdict(cost) | {"rates": list(cost.rates)}
 
 
-def _queries(experiment: Experiment, most: int, apply: Any) -> FloatMatrix:
-    """Up to so many queries, drawn by the seed, transformed."""
+def _queries(experiment: Experiment, most: int) -> FloatMatrix:
+    """Up to so many queries, drawn by the seed, as they are stored."""
     judge = judgments.text_to_image if experiment.direction == "text_to_image" else judgments.image_to_text
     rows, _ = judge(experiment.judged, experiment.images)
     drawn = np.random.default_rng([experiment.evaluation.seed, 0xC0]).permutation(len(rows))[:most]
-    asked = experiment.asking.load().matrix_ND[np.asarray(rows)[np.sort(drawn)]]
-    return np.ascontiguousarray(apply(Vectors(np.ascontiguousarray(asked))).matrix_ND)
+    return np.ascontiguousarray(experiment.asking.load().matrix_ND[np.asarray(rows)[np.sort(drawn)]])
 
 
 def _measure(index: Index, queries_QD: FloatMatrix, cost: Cost, effort: int | None, seed: int) -> dict[str, Any]:

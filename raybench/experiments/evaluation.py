@@ -28,6 +28,9 @@ class Grid:
 
     transforms: tuple[str, ...] = ("float16()",)
     indexes: tuple[str, ...] = ("exact()",)
+    precisions: tuple[str, ...] = ()  # after each transform; float16() leaves it as it is
+    efforts: tuple[int, ...] = ()  # of each index that needs one and names none
+    candidates: tuple[int, ...] = ()  # scored again by the stored vectors, for each index; beside it without
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,15 @@ def search_depth(evaluation: Evaluation, index: str) -> int:
     if Spec.parse(index).name == "exact":
         wanted = [measure.k or 0 for measure in measures if measure.needs == "gold" or (measure.k or 0) <= _LISTED]
         return max([SHOWN, *wanted])
-    return max(SHOWN, *(measure.k or 0 for measure in measures)) + 1
+    depth = max(SHOWN, *(measure.k or 0 for measure in measures))
+    return min(depth + 1, max(depth, _most_results(index) or depth + 1))
+
+
+def _most_results(index: str) -> int | None:
+    """How many rows an index can give at most because of what it was asked to look at; None where that is no limit."""
+    spec, recipe = Spec.parse(index), INDEXES.make(index)
+    limits = [getattr(recipe, "candidates", 0), spec.at if recipe.dial is not None and recipe.dial.is_k_least else 0]
+    return min((limit for limit in limits if limit), default=None)
 
 
 def tuned_indexes(evaluation: Evaluation, tune: Tune) -> tuple[str, ...]:

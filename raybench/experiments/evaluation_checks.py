@@ -13,12 +13,11 @@ from raybench.experiments.evaluation import (
     DIRECTIONS,
     Cost,
     Evaluation,
-    Grid,
     Intervals,
     Tune,
-    search_depth,
     tuned_indexes,
 )
+from raybench.experiments.grid_axes import multiplied
 from raybench.indexes import INDEXES
 from raybench.indexes.base import IndexRecipe, check_effort
 from raybench.metrics import parse_measure
@@ -31,13 +30,18 @@ NumberRange = tuple[str, float, float, float]  # key, value, least, greatest
 
 
 def checked(evaluation: Evaluation, where: str) -> Evaluation:
-    """The evaluation with every spec as it prints, so that one thing has one name; RequestError for what is wrong."""
+    """The evaluation with every spec as it prints, so that one thing has one name; RequestError for what is wrong.
+
+    The axes of the grid are multiplied out.
+    """
+    _check_axes(evaluation, where)
+    evaluation = dataclasses.replace(evaluation, grid=multiplied(evaluation.grid))
     _check(evaluation, where)
 
     def printed(texts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(Spec.parse(text)) for text in texts)
 
-    grid, tune = Grid(printed(evaluation.grid.transforms), printed(evaluation.grid.indexes)), evaluation.tune
+    tune = evaluation.tune
     if tune is not None:
         tune = dataclasses.replace(tune, measure=str(Spec.parse(tune.measure)), indexes=printed(tune.indexes))
     return dataclasses.replace(
@@ -45,9 +49,23 @@ def checked(evaluation: Evaluation, where: str) -> Evaluation:
         images=str(Spec.parse(evaluation.images)),
         encoders=printed(evaluation.encoders),
         measures=printed(evaluation.measures),
-        grid=grid,
         tune=tune,
     )
+
+
+def _check_axes(evaluation: Evaluation, where: str) -> None:
+    """Every axis of the grid holds what it is an axis of, each once."""
+    grid = evaluation.grid
+    for name, values, made in (
+        ("grid.transforms", grid.transforms, [TRANSFORMS.make(text) for text in grid.transforms]),
+        ("grid.precisions", grid.precisions, [TRANSFORMS.make(text) for text in grid.precisions]),
+        ("grid.indexes", grid.indexes, [_recipe_and_effort(text) for text in grid.indexes]),
+        ("grid.efforts", tuple(map(str, grid.efforts)), list(grid.efforts)),
+        ("grid.candidates", tuple(map(str, grid.candidates)), list(grid.candidates)),
+    ):
+        check_once(name, values, made, where)
+    numbers = [("grid.efforts", one) for one in grid.efforts] + [("grid.candidates", one) for one in grid.candidates]
+    check_ranges([(name, one, 1, 2**31 - 1) for name, one in numbers], where)
 
 
 def _check(evaluation: Evaluation, where: str) -> None:
@@ -59,8 +77,6 @@ def _check(evaluation: Evaluation, where: str) -> None:
         ("encoders", evaluation.encoders, [ENCODERS.make(spec) for spec in evaluation.encoders]),
         ("measures", evaluation.measures, [parse_measure(spec) for spec in evaluation.measures]),
         ("directions", evaluation.directions, list(evaluation.directions)),
-        ("grid.transforms", evaluation.grid.transforms, [TRANSFORMS.make(spec) for spec in evaluation.grid.transforms]),
-        ("grid.indexes", evaluation.grid.indexes, [_recipe_and_effort(spec) for spec in evaluation.grid.indexes]),
     )
     for name, values, made in lists:
         check_once(name, values, made, where)
@@ -79,7 +95,7 @@ def _check(evaluation: Evaluation, where: str) -> None:
     if evaluation.tune is not None:
         _check_tune(evaluation, evaluation.tune, where)
     if evaluation.cost is not None:
-        _check_cost(evaluation, evaluation.cost, where)
+        _check_cost(evaluation.cost, where)
     check_name(evaluation.name, where)
     check_ranges(_ranges(evaluation), where)
 
@@ -104,10 +120,13 @@ def _check_specs(evaluation: Evaluation) -> None:
 
 
 def _check_index(evaluation: Evaluation, text: str, where: str) -> None:
-    """RequestError for an effort that is missing or out of range, and for measures that lists cannot give."""
-    spec, recipe = Spec.parse(text), INDEXES.make(text)
-    bare = dataclasses.replace(spec, at=None)
-    check_effort(str(bare), recipe.dial, spec.at, search_depth(evaluation, text))
+    """RequestError for an effort that is missing or not taken, and for measures that lists cannot give.
+
+    An effort out of range, which an axis may bring about, is a cell without a result.
+    """
+    spec, dial = Spec.parse(text), INDEXES.make(text).dial
+    if dial is None or spec.at is None:
+        check_effort(str(dataclasses.replace(spec, at=None)), dial, spec.at)
     whole = next((measure for measure in evaluation.measures if parse_measure(measure).k is None), None)
     if spec.name != "exact" and whole is not None:
         raise RequestError(
@@ -134,7 +153,7 @@ def _check_tune(evaluation: Evaluation, tune: Tune, where: str) -> None:
             raise RequestError(f"{where}: tune.indexes lists {text}; list indexes that have an effort, without it")
 
 
-def _check_cost(evaluation: Evaluation, cost: Cost, where: str) -> None:
+def _check_cost(cost: Cost, where: str) -> None:
     check_ranges(
         (
             ("cost.queries", cost.queries, 1, 1_000_000),
@@ -145,9 +164,6 @@ def _check_cost(evaluation: Evaluation, cost: Cost, where: str) -> None:
         ),
         where,
     )
-    for text in evaluation.grid.indexes:
-        spec = Spec.parse(text)
-        check_effort(str(dataclasses.replace(spec, at=None)), INDEXES.make(text).dial, spec.at, cost.k)
 
 
 def _ranges(evaluation: Evaluation) -> tuple[NumberRange, ...]:

@@ -3,6 +3,7 @@
 The number of shards and who searched are not part of the key, because they change nothing.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from raybench import results, storage
-from raybench.arrays import FloatMatrix, Neighbors, Qrels, Vectors
+from raybench.arrays import FloatMatrix, Neighbors, Qrels
 from raybench.collection import Collection
-from raybench.errors import DataError
+from raybench.errors import DataError, IndexRequestError
 from raybench.experiments import judgments, shown
 from raybench.experiments.backend import Backend
 from raybench.experiments.evaluation import Evaluation, search_depth
@@ -22,8 +23,9 @@ from raybench.experiments.judgments import Judged
 from raybench.experiments.records import make_records, per_query_table
 from raybench.experiments.reporting import Reporter
 from raybench.indexes import INDEXES
-from raybench.indexes.base import FullIndex
+from raybench.indexes.base import FullIndex, check_effort
 from raybench.indexes.exact import Exact
+from raybench.indexes.rerank import Rerank
 from raybench.metrics import Counts, Pairs, PerQuery, Ranks, evaluate, evaluate_overlap, parse_measure
 from raybench.metrics.uncertainty import number_clusters
 from raybench.results import Record
@@ -31,7 +33,7 @@ from raybench.sources.base import Shard, Source
 from raybench.spec import Spec, content_key
 from raybench.transforms import Float16, Transform
 
-FORMAT = 2  # raise it when the same inputs give other numbers
+FORMAT = 3  # raise it when the same inputs give other numbers
 
 _QUERIES = 1_024  # ranked together: a block of pairs and their queries is all that is held twice
 
@@ -114,11 +116,10 @@ def _search(
 ) -> _Found:
     evaluation = experiment.evaluation
     measures = [parse_measure(text) for text in evaluation.measures]
-    transform = fitted_transform(experiment.transform, experiment.corpus, evaluation.seed)
+    transform = fitted_transform(experiment.transform, experiment.corpus, evaluation.seed, out)
     pairs = Pairs.of(qrels)
     with reporter.stage(f"searching {experiment.title}", len(queries_QD)) as advance:
-        transformed_QD = transform.apply(Vectors(queries_QD)).matrix_ND
-        neighbors, ranks = _retrieve(experiment, transform, transformed_QD, pairs, backend, out)
+        neighbors, ranks = _retrieve(experiment, transform, queries_QD, pairs, backend, out)
         advance(len(queries_QD), 1.0)
     depth = max((measure.k or 0 for measure in measures if measure.needs == "gold"), default=0)
     gold, found = (
@@ -139,6 +140,7 @@ def _retrieve(
     evaluation, rows = experiment.evaluation, len(experiment.corpus)
     spec, recipe = Spec.parse(experiment.index), INDEXES.make(experiment.index)
     depth = min(search_depth(evaluation, experiment.index), rows)
+    check_request(experiment, depth)
     place = experiment.corpus, transform
     if isinstance(recipe, Exact):
         with backend.exact(*place, recipe, evaluation.shards) as exact:
@@ -147,6 +149,18 @@ def _retrieve(
     with backend.index(*place, recipe, evaluation.shards, out) as index:
         neighbors = index.search(queries_QD, depth, spec.at)
     return neighbors, Ranks.of_neighbors(pairs, neighbors, rows)
+
+
+def check_request(experiment: Experiment, k: int) -> None:
+    """IndexRequestError for an effort out of range, and for more candidates than there are rows: before anything is built."""
+    spec, recipe, rows = Spec.parse(experiment.index), INDEXES.make(experiment.index), len(experiment.corpus)
+    check_effort(str(dataclasses.replace(spec, at=None)), recipe.dial, spec.at, k)
+    if k > rows:
+        raise IndexRequestError(f"{k:,} results are asked for, and there are {rows:,} rows; ask for fewer")
+    if isinstance(recipe, Rerank) and recipe.candidates > rows:
+        raise IndexRequestError(
+            f"{experiment.index} scores {recipe.candidates:,} rows again, and there are {rows:,}; use fewer candidates"
+        )
 
 
 def count_pairs(index: FullIndex, queries_QD: FloatMatrix, pairs: Pairs) -> Counts:

@@ -34,6 +34,7 @@ class Run:
     experiments: list[dict[str, Any]] = field(default_factory=list)
     costs: list[dict[str, Any]] = field(default_factory=list)
     tuned: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)  # cells without a result, and why
     sheets: list[Sheet] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -42,15 +43,24 @@ class Run:
         """A place below the output folder."""
         return storage.join(self.out, *names)
 
+    def fail(self, work: str, system: str, reason: str) -> None:
+        """Note a cell of the grid that has no result; the others go on."""
+        self.failed.append({"work": work, "system": system, "reason": reason})
+
     def write(self, facts: dict[str, Any], command: str) -> None:
         """Write run.json; `facts` are of the machines that worked."""
         evaluation = self.evaluation
+        if self.failed:
+            rows = tuple((one["work"], one["system"], one["reason"]) for one in self.failed)
+            note = "What could not be built or asked; nothing was adjusted, and all else went on."
+            self.sheets.append(Sheet("Cells without a result", note, ("what", "system", "reason"), rows))
+            self.warnings.append(f"{len(rows)} cells of the grid have no result; a table below says why")
         content = {
             "name": evaluation.name, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
             "evaluation": dump(evaluation), "seed": evaluation.seed,
             "shards": evaluation.shards if isinstance(evaluation, Evaluation) else None,
             "measures": list(evaluation.measures), "environment": facts, "warnings": self.warnings,
             "seconds": self.seconds, "artifacts": self.artifacts, "experiments": self.experiments,
-            "costs": self.costs, "tuned": self.tuned, "sheets": [asdict(sheet) for sheet in self.sheets],
+            "costs": self.costs, "tuned": self.tuned, "failed": self.failed, "sheets": [asdict(sheet) for sheet in self.sheets],
         }  # fmt: skip
         storage.write_json(self.place("run.json"), content)

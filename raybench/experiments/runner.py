@@ -60,14 +60,14 @@ def _experiments(evaluation: Evaluation, embedded: Embedded, indexes: Sequence[s
 def _tune(
     progress: Run, prepared: Prepared, settings: Tune, embedded: Embedded, backend: Backend, reporter: Reporter
 ) -> None:
-    """Tune every index for every direction, encoder and transform; what cannot be built is a warning."""
+    """Tune every index for every direction, encoder and transform; what cannot be built is a row that says why."""
     found, evaluation = [], prepared.evaluation
     for experiment in _experiments(evaluation, embedded, tuned_indexes(evaluation, settings)):
         started = time.perf_counter()
         try:
             found.append(tune_experiment(experiment, settings, progress.out, backend, reporter))
         except IndexRequestError as fault:
-            progress.warnings.append(f"{experiment.title} was not tuned: {fault}")
+            progress.fail("tuning", experiment.title, str(fault))
         progress.seconds[f"tuning {experiment.title}"] = round(time.perf_counter() - started, 3)
     progress.tuned += found
     if found:
@@ -84,11 +84,13 @@ def _cost(
 ) -> None:
     """The costs of every experiment that has results."""
     evaluation, there = prepared.evaluation, {record.experiment for record in progress.records}
-    pairs = [
-        (experiment, cost_experiment(experiment, settings, progress.out, backend, reporter))
-        for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes)
-        if experiment.key in there
-    ]
+    pairs = []
+    for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes):
+        if experiment.key in there:
+            try:
+                pairs.append((experiment, cost_experiment(experiment, settings, progress.out, backend, reporter)))
+            except IndexRequestError as fault:
+                progress.fail("timing", experiment.title, str(fault))
     progress.costs += [told for _, told in pairs]
     if pairs:
         progress.sheets += cost_sheet(settings, pairs, progress.records)
@@ -102,7 +104,7 @@ def _experiment(
         try:
             measure_experiment(experiment, progress.out, prepared.source, prepared.shards, backend, reporter)
         except IndexRequestError as fault:
-            progress.warnings.append(f"{experiment.title} has no results: {fault}")
+            progress.fail("searching", experiment.title, str(fault))
             return
     progress.seconds[f"searching {experiment.title}"] = round(time.perf_counter() - started, 3)
     records = results.read(results.records_uri(uri, experiment.key))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from raybench import storage
-from raybench.arrays import FloatMatrix, Neighbors, Vectors
+from raybench.arrays import FloatMatrix, Neighbors
 from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
 from raybench.experiments.evaluation import Tune
@@ -27,7 +27,7 @@ from raybench.search.effort import LEVEL, Tuned, smallest_effort, split_queries
 from raybench.spec import content_key
 from raybench.transforms import Float16
 
-FORMAT = 1  # raise it when the same inputs give other numbers
+FORMAT = 2  # raise it when the same inputs give other numbers
 ENOUGH = 500  # tuning queries; with fewer, the interval is wide and the effort higher than it need be
 
 
@@ -35,7 +35,7 @@ ENOUGH = 500  # tuning queries; with fewer, the interval is wide and the effort 
 class _Side:
     """The queries of one side of the split, and what answers them."""
 
-    queries_QD: FloatMatrix  # transformed
+    queries_QD: FloatMatrix  # as they are stored
     clusters_Q: Any
     pairs: Pairs
     gold: Neighbors | None  # where the measure compares with it
@@ -51,8 +51,8 @@ def tune_experiment(
         return found
     evaluation, measure = experiment.evaluation, parse_measure(tune.measure)
     recipe = INDEXES.make(experiment.index)
-    transform = fitted_transform(experiment.transform, experiment.corpus, evaluation.seed)
-    sides = _sides(experiment, measure, transform.apply, backend)
+    transform = fitted_transform(experiment.transform, experiment.corpus, evaluation.seed, out)
+    sides = _sides(experiment, measure, backend)
     efforts = effort_range(recipe.dial or Dial(""), _depth(measure), len(experiment.corpus), tune.most)
     with (
         reporter.stage(f"tuning {experiment.title}", None) as advance,
@@ -77,7 +77,7 @@ def tune_experiment(
 
 def effort_range(dial: Dial, k: int, rows: int, most: int) -> tuple[int, int]:
     """The efforts to look through: from the least that the index takes to what it takes, has, or was allowed at most."""
-    least = k if dial.is_k_least else 1
+    least = dial.lowest(k)
     return least, max(least, min(one for one in (dial.most, rows, most) if one is not None))
 
 
@@ -86,7 +86,7 @@ def _depth(measure: Measure) -> int:
     return (measure.k or 1) + (measure.needs == "qrels")
 
 
-def _sides(experiment: Experiment, measure: Measure, apply: Any, backend: Backend) -> tuple[_Side, _Side]:
+def _sides(experiment: Experiment, measure: Measure, backend: Backend) -> tuple[_Side, _Side]:
     """Tuning and held-out queries, with their pairs or their exact neighbours."""
     judge = judgments.text_to_image if experiment.direction == "text_to_image" else judgments.image_to_text
     query_rows, qrels = judge(experiment.judged, experiment.images)
@@ -95,7 +95,6 @@ def _sides(experiment: Experiment, measure: Measure, apply: Any, backend: Backen
     if measure.needs == "gold":
         with backend.exact(experiment.corpus, Float16(), Exact(), experiment.evaluation.shards) as exact:
             gold = exact.search(queries_QD, measure.k or 1)
-    transformed_QD = apply(Vectors(queries_QD)).matrix_ND
 
     def side(is_mine_Q: Any) -> _Side:
         mine = np.flatnonzero(is_mine_Q)
@@ -103,7 +102,7 @@ def _sides(experiment: Experiment, measure: Measure, apply: Any, backend: Backen
         kept_P = is_mine_Q[pairs.query_P]
         own = Pairs(place_Q[pairs.query_P[kept_P]], pairs.row_P[kept_P], pairs.grade_P[kept_P], len(mine))
         near = None if gold is None else Neighbors(gold.ids_QK[mine], gold.scores_QK[mine])
-        return _Side(np.ascontiguousarray(transformed_QD[mine]), clusters_Q[mine], own, near)
+        return _Side(np.ascontiguousarray(queries_QD[mine]), clusters_Q[mine], own, near)
 
     tuning_Q, held_out_Q = split_queries(clusters_Q, experiment.evaluation.seed)
     return side(tuning_Q), side(held_out_Q)

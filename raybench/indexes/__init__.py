@@ -18,6 +18,7 @@ INDEXES: Registry[IndexRecipe] = Registry(
         "pq": "raybench.indexes.codes:Pq",
         "rabitq": "raybench.indexes.codes:RaBitQ",
         "binary": "raybench.indexes.codes:Binary",
+        "rerank": "raybench.indexes.rerank:Rerank",
     },
     takes_at=True,
 )

@@ -9,6 +9,7 @@ candidates it scores again. Everything else is decided when it is built, and wri
 Axes: Q queries, D dimensions, K results, P pairs of a query and a row that is asked about.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,11 @@ class Dial:
     is_needed: bool = True
     is_k_least: bool = False  # whether it must be k at least
     most: int | None = None
+    least: int = 1
+
+    def lowest(self, k: int) -> int:
+        """The least effort for k results."""
+        return max(self.least, k) if self.is_k_least else self.least
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,19 @@ class Activity:
     seconds: float = 0.0  # on the partition itself, without transport and merging; 0 where that is all there is
     fetched: int = 0  # rows that were fetched again, because the index does not hold them
     different: int = 0  # of those, different ones
+
+
+Held = dict[str, int]
+"""Bytes by kind: rows (in full), codes, graph (links), ids, learnt (centroids, codebooks, ranges, rotations)."""
+
+
+def add_held(parts: Iterable[Held]) -> Held:
+    """The bytes of several, kind by kind."""
+    total: Held = {}
+    for part in parts:
+        for kind, size in part.items():
+            total[kind] = total.get(kind, 0) + size
+    return total
 
 
 class Index(Protocol):
@@ -55,8 +74,8 @@ class Index(Protocol):
         ...
 
     @property
-    def num_bytes(self) -> int:
-        """Resident bytes of what was built."""
+    def held_bytes(self) -> Held:
+        """Resident bytes of what was built, measured on what is held, by kind."""
         ...
 
 
@@ -98,7 +117,7 @@ def check_effort(spec: str, dial: Dial | None, effort: int | None, k: int = 1) -
         if dial.is_needed:
             raise IndexRequestError(f"{spec} needs an effort ({dial.counts}); write it like {spec}@64")
         return
-    least = k if dial.is_k_least else 1
+    least = dial.lowest(k)
     if effort < least or (dial.most is not None and effort > dial.most):
         room = f"{least:,} or more" if dial.most is None else f"{least:,} to {dial.most:,}"
         raise IndexRequestError(f"{spec}@{effort}: for {k:,} results its effort ({dial.counts}) must be {room}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from raybench.arrays import FloatMatrix, Neighbors, Vectors
 from raybench.errors import IndexRequestError
-from raybench.indexes.base import Activity, Dial, check_effort
+from raybench.indexes.base import Activity, Dial, Held, check_effort
 from raybench.indexes.exact import score_rows
 from raybench.indexes.faiss_index import (
     add_rows,
@@ -41,7 +41,7 @@ class CodesIndex:
     spec: str
     index: Any
     vectors: Vectors
-    num_bytes: int
+    held_bytes: Held
     is_distance: bool = False  # whether codes are compared by a distance: less is better
 
     def last_search(self) -> list[Activity]:
@@ -105,7 +105,9 @@ class _Scalar(_Codes):
 
     def serve(self, index: Any, vectors: Vectors) -> CodesIndex:
         """Filled codes, ready to search."""
-        return CodesIndex(f"{self.name}()", index, vectors, code_bytes(index) + int(index.sq.trained.size()) * 4)
+        return CodesIndex(
+            f"{self.name}()", index, vectors, {"codes": code_bytes(index), "learnt": int(index.sq.trained.size()) * 4}
+        )
 
     def _empty(self, vectors: Vectors) -> Any:
         return faiss.IndexScalarQuantizer(vectors.dim, self.kind, faiss.METRIC_INNER_PRODUCT)
@@ -139,7 +141,7 @@ class Pq(_Codes):
     def serve(self, index: Any, vectors: Vectors) -> CodesIndex:
         """Filled codes, ready to search."""
         learnt = int(index.pq.centroids.size()) * 4
-        return CodesIndex(f"pq(codes={self.codes})", index, vectors, code_bytes(index) + learnt)
+        return CodesIndex(f"pq(codes={self.codes})", index, vectors, {"codes": code_bytes(index), "learnt": learnt})
 
     def _empty(self, vectors: Vectors) -> Any:
         spec = f"pq(codes={self.codes})"
@@ -161,7 +163,7 @@ class RaBitQ(_Codes):
         """Filled codes, ready to search."""
         codes = faiss.downcast_index(index.index)
         learnt = (vectors.dim**2 + vectors.dim) * 4  # the rotation and the mean
-        return CodesIndex(f"rabitq(bits={self.bits})", index, vectors, code_bytes(codes) + learnt)
+        return CodesIndex(f"rabitq(bits={self.bits})", index, vectors, {"codes": code_bytes(codes), "learnt": learnt})
 
     def _empty(self, vectors: Vectors) -> Any:
         if not 1 <= self.bits <= 9:
@@ -182,7 +184,9 @@ class Binary(_Codes):
 
     def serve(self, index: Any, vectors: Vectors) -> CodesIndex:
         """Filled codes, ready to search."""
-        return CodesIndex("binary()", index, vectors, code_bytes(index) + vectors.dim * 4, is_distance=True)
+        return CodesIndex(
+            "binary()", index, vectors, {"codes": code_bytes(index), "learnt": vectors.dim * 4}, is_distance=True
+        )
 
     def _empty(self, vectors: Vectors) -> Any:
         return faiss.IndexLSH(vectors.dim, vectors.dim, False, True)  # no rotation; thresholds are learnt

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
-from raybench.indexes.base import Activity, Dial, check_effort
+from raybench.indexes.base import Activity, Dial, Held, check_effort
 from raybench.indexes.faiss_index import check_queries, in_order
 from raybench.indexes.graph import DIAL, Hnsw, graph_bytes
 
@@ -56,7 +56,7 @@ class Compact:
 
     def serve(self, index: Any, vectors: Vectors) -> "CompactIndex":
         """Links of these rows, ready to search."""
-        return CompactIndex(self.spec, _Links.of(index), vectors, graph_bytes(index))
+        return CompactIndex(self.spec, _Links.of(index), vectors, {"graph": graph_bytes(index)})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +92,7 @@ class CompactIndex:
     spec: str
     links: _Links
     vectors: Vectors
-    num_bytes: int
+    held_bytes: Held
     activity: Activity = field(default_factory=Activity)
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:

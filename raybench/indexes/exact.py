@@ -19,7 +19,7 @@ import torch
 
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.errors import DataError
-from raybench.indexes.base import Activity, Dial, check_effort
+from raybench.indexes.base import Activity, Dial, Held, check_effort
 from raybench.metrics.counts import Counts, Pairs
 from raybench.search.certified import Questions, Scanner, search_part
 from raybench.search.topk import merge
@@ -62,9 +62,9 @@ class ExactIndex:
         return [Activity()]
 
     @property
-    def num_bytes(self) -> int:
-        """The bytes of the rows."""
-        return int(self.vectors.matrix_ND.nbytes)
+    def held_bytes(self) -> Held:
+        """The bytes of the rows, or of the codes that they are held as."""
+        return {"codes" if is_packed(self.vectors) else "rows": int(self.vectors.matrix_ND.nbytes)}
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The float64 top k, ties by row number."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from raybench.arrays import FloatMatrix, Neighbors, Vectors
 from raybench.errors import DataError, IndexRequestError
-from raybench.indexes.base import Activity, Index, IndexRecipe
+from raybench.indexes.base import Activity, Held, Index, IndexRecipe
 from raybench.search.topk import best
 
 Float32 = npt.NDArray[np.float32]
@@ -48,7 +48,7 @@ class FaissIndex:
     index: Any
     first_row: int
     parameters: Parameters
-    num_bytes: int
+    held_bytes: Held
 
     def last_search(self) -> list[Activity]:
         """Nothing that a caller could not see himself."""

@@ -38,7 +38,7 @@ class Flat:
             if not getattr(faiss, "get_num_gpus", int)():
                 raise IndexRequestError('flat(device="gpu") found no GPU on the worker; use flat()')
             index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
-        return FaissIndex("flat()", index, vectors.first_row, _parameters, len(vectors) * vectors.dim * 4)
+        return FaissIndex("flat()", index, vectors.first_row, _parameters, {"rows": len(vectors) * vectors.dim * 4})
 
 
 def _parameters(effort: int | None, k: int) -> None:

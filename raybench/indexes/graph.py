@@ -11,7 +11,7 @@ import faiss
 
 from raybench.arrays import Vectors
 from raybench.errors import IndexRequestError, WorkError
-from raybench.indexes.base import Dial, check_effort
+from raybench.indexes.base import Dial, Held, check_effort
 from raybench.indexes.codes import CODEBOOK_ROWS
 from raybench.indexes.faiss_index import FaissIndex, code_bytes, float32_rows, learn, need_divisor, need_rows
 
@@ -66,7 +66,7 @@ class Hnsw:
         if effective != (self.m, 2 * self.m, self.build_effort, len(vectors)):
             raise WorkError(f"{self.spec}: faiss made a graph with m={effective[0]}, build_effort={effective[2]}")
         return FaissIndex(
-            self.spec, index, vectors.first_row, self._parameters, graph_bytes(index) + store_bytes(index)
+            self.spec, index, vectors.first_row, self._parameters, {"graph": graph_bytes(index)} | _store_bytes(index)
         )
 
     def _empty(self, vectors: Vectors) -> Any:
@@ -90,12 +90,11 @@ def graph_bytes(index: Any) -> int:
     return int(graph.neighbors.size() * 4 + graph.offsets.size() * 8 + graph.levels.size() * 4)
 
 
-def store_bytes(index: Any) -> int:
-    """Codes of the rows that a graph is over, and their codebooks or ranges."""
+def _store_bytes(index: Any) -> Held:
+    """The rows that a graph is over, or their codes and what was learnt for them."""
     store = faiss.downcast_index(index.storage)
-    learnt = 0
     if isinstance(store, faiss.IndexPQ):
-        learnt = store.pq.centroids.size() * 4
-    elif isinstance(store, faiss.IndexScalarQuantizer):
-        learnt = store.sq.trained.size() * 4
-    return code_bytes(store) + int(learnt)
+        return {"codes": code_bytes(store), "learnt": int(store.pq.centroids.size()) * 4}
+    if isinstance(store, faiss.IndexScalarQuantizer):
+        return {"codes": code_bytes(store), "learnt": int(store.sq.trained.size()) * 4}
+    return {"rows": code_bytes(store)}

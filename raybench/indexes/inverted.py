@@ -10,7 +10,7 @@ import faiss
 
 from raybench.arrays import Vectors
 from raybench.errors import IndexRequestError, WorkError
-from raybench.indexes.base import Dial, check_effort
+from raybench.indexes.base import Dial, Held, check_effort
 from raybench.indexes.faiss_index import FaissIndex, Parameters, add_rows, learn, need_divisor, need_rows
 
 _PER_CENTROID = 39  # rows that k-means wants for each centroid; faiss warns where there are fewer
@@ -58,7 +58,7 @@ class _Inverted:
             raise WorkError(
                 f"{self.spec}: faiss made {lists.nlist} lists of {index.ntotal} rows, not of {len(vectors)}"
             )
-        return FaissIndex(self.spec, index, vectors.first_row, self._parameters(index), _num_bytes(index, lists))
+        return FaissIndex(self.spec, index, vectors.first_row, self._parameters(index), _held_bytes(index, lists))
 
     def _empty(self, vectors: Vectors) -> tuple[Any, int]:
         """An index that knows nothing, and the rows that its codes are learnt from."""
@@ -134,7 +134,7 @@ class IvfPq(_Inverted):
         rotation.pq = None
 
 
-def _num_bytes(index: Any, lists: Any) -> int:
+def _held_bytes(index: Any, lists: Any) -> Held:
     """Codes and ids in lists, centroids, codebooks and rotation, measured on what is held."""
     rows = sum(lists.invlists.list_size(number) for number in range(lists.nlist))
     lists = faiss.downcast_index(lists)
@@ -143,4 +143,5 @@ def _num_bytes(index: Any, lists: Any) -> int:
         learnt += lists.pq.centroids.size()
     if isinstance(index, faiss.IndexPreTransform):
         learnt += sum(faiss.downcast_VectorTransform(index.chain.at(n)).A.size() for n in range(index.chain.size()))
-    return int(rows * (lists.code_size + 8) + learnt * 4)
+    kind = "codes" if isinstance(lists, faiss.IndexIVFPQ) else "rows"
+    return {kind: int(rows * lists.code_size), "ids": int(rows * 8), "learnt": int(learnt * 4)}

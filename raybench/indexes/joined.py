@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raybench.arrays import FloatMatrix, Neighbors
-from raybench.indexes.base import Activity, FullIndex
+from raybench.indexes.base import Activity, FullIndex, Held, add_held
 from raybench.metrics.counts import Counts, Pairs
 from raybench.search.topk import merge
 
@@ -33,9 +33,9 @@ class Joined:
     parts: tuple[FullIndex, ...]
 
     @property
-    def num_bytes(self) -> int:
+    def held_bytes(self) -> Held:
         """Resident bytes of all partitions."""
-        return sum(part.num_bytes for part in self.parts)
+        return add_held(part.held_bytes for part in self.parts)
 
     def last_search(self) -> list[Activity]:
         """That of every partition; they are searched one after the other, in this process."""

@@ -1,11 +1,20 @@
-"""A run of rows of a collection, transformed and indexed: small, hashable, and all that a worker needs to search it."""
+"""A run of rows of a collection, transformed and indexed: small, hashable, and all that a worker needs to search it.
+
+It is asked with queries as they are stored, and brings them into the space of its rows itself: so what a search costs
+includes it, and a second look at the stored rows has the stored queries.
+"""
 
 from dataclasses import dataclass
 from typing import cast
 
-from raybench.collection import Collection
-from raybench.indexes.base import FullIndex, IndexRecipe
-from raybench.indexes.stored import RowsKey, open_index
+import numpy as np
+import numpy.typing as npt
+
+from raybench.arrays import FloatMatrix, Neighbors, Vectors
+from raybench.indexes.base import Activity, FullIndex, Held, IndexRecipe
+from raybench.indexes.rerank import Rerank, inner
+from raybench.indexes.stored import RowsKey, RowSource, open_index
+from raybench.metrics.counts import Counts, Pairs
 from raybench.transforms import Transform
 
 
@@ -13,7 +22,7 @@ from raybench.transforms import Transform
 class Partition:
     """Which rows of what, transformed and indexed how, and where filled indexes are kept (nowhere for exact ones)."""
 
-    collection: Collection
+    collection: RowSource
     start: int
     stop: int
     transform: Transform
@@ -22,6 +31,40 @@ class Partition:
 
     def open(self) -> FullIndex:
         """The index over these rows, which are read from storage; one that is not exact is only ever searched."""
-        vectors = self.transform.apply(self.collection.load(self.start, self.stop))
+        stored = self.collection.load(self.start, self.stop)
         rows = RowsKey(self.collection.checksum, self.transform.key, self.start, self.stop)
-        return cast(FullIndex, open_index(self.recipe, vectors, rows, self.out))
+        opened = open_index(inner(self.recipe), self.transform.apply(stored), rows, self.out)
+        index = AskedAsStored(cast(FullIndex, opened), self.transform)
+        return cast(FullIndex, self.recipe.over(index, stored)) if isinstance(self.recipe, Rerank) else index
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AskedAsStored:
+    """An index over transformed rows, asked with queries that are not transformed."""
+
+    index: FullIndex
+    transform: Transform
+
+    @property
+    def held_bytes(self) -> Held:
+        """Those of the index."""
+        return self.index.held_bytes
+
+    def last_search(self) -> list[Activity]:
+        """What the index did."""
+        return self.index.last_search()
+
+    def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
+        """The best k rows of each query."""
+        return self.index.search(self._asked(queries_QD), k, effort)
+
+    def score(self, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
+        """The float64 score of each pair."""
+        return self.index.score(self._asked(queries_QD), pairs)
+
+    def count(self, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]) -> Counts:
+        """How many rows come before each pair's row."""
+        return self.index.count(self._asked(queries_QD), pairs, score_P)
+
+    def _asked(self, queries_QD: FloatMatrix) -> FloatMatrix:
+        return np.asarray(self.transform.ask(Vectors(np.ascontiguousarray(queries_QD))).matrix_ND)

@@ -10,19 +10,19 @@ local file is memory-mapped where faiss can; it is compared with its checksum wh
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from raybench import storage
 from raybench.arrays import Vectors
-from raybench.collection import Collection
 from raybench.errors import DataError
 from raybench.indexes.base import Index, IndexRecipe
 from raybench.indexes.joined import split_rows
+from raybench.memory import peak_memory
 from raybench.spec import content_key
 
-FORMAT = 1  # raise it when the same recipe and rows give another index
+FORMAT = 2  # raise it when the same recipe and rows give another index
 _FILE = "index.faiss"
 
 
@@ -34,6 +34,28 @@ class RowsKey:
     transform: str  # the transform's key
     start: int
     stop: int
+
+
+class RowSource(Protocol):
+    """Stored rows: a finished folder of vectors, or anything else that reads a run of rows and knows what it is."""
+
+    @property
+    def uri(self) -> str:
+        """Where they are."""
+        ...
+
+    @property
+    def checksum(self) -> str:
+        """What changes when they do."""
+        ...
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def load(self, start: int = 0, stop: int | None = None) -> Vectors:
+        """Rows start to stop."""
+        ...
 
 
 def open_index(recipe: IndexRecipe, vectors: Vectors, rows: RowsKey, out: str) -> Index:
@@ -55,15 +77,18 @@ def key_of(recipe: IndexRecipe, rows: RowsKey) -> str:
     return content_key(FORMAT, faiss.__version__, repr(recipe), rows.checksum, rows.transform, rows.start, rows.stop)
 
 
-def filled_facts(out: str, recipe: IndexRecipe, collection: Collection, transform: str, shards: int) -> dict[str, Any]:
-    """Bytes on disk and build seconds of all partitions together; nothing for `exact()`, which is not filled."""
+def filled_facts(out: str, recipe: IndexRecipe, rows_of: RowSource, transform: str, shards: int) -> dict[str, Any]:
+    """Bytes on disk and build seconds of all partitions together, and the peak of the largest; nothing for `exact()`, which is not filled."""
     if not hasattr(recipe, "fill"):
-        return {"file_bytes": None, "build_s": None}
-    rows = [RowsKey(collection.checksum, transform, *edges) for edges in split_rows(len(collection), shards)]
+        return {"file_bytes": None, "build_s": None, "build_peak_bytes": None}
+    rows = [RowsKey(rows_of.checksum, transform, *edges) for edges in split_rows(len(rows_of), shards)]
     manifests = [storage.read_manifest(storage.join(out, "indexes", key_of(recipe, one))) or {} for one in rows]
     return {
         "file_bytes": sum(one["files"][_FILE]["size_bytes"] for one in manifests),
         "build_s": round(sum(one["build_s"] for one in manifests), 3),
+        "build_peak_bytes": max(
+            (one["build_peak_bytes"] for one in manifests if one["build_peak_bytes"]), default=None
+        ),
     }
 
 
@@ -71,14 +96,15 @@ def _write(uri: str, maker: Any, vectors: Vectors, rows: RowsKey) -> None:
     import faiss
 
     started = time.perf_counter()
-    index = maker.fill(vectors)
+    with peak_memory() as peak:
+        index = maker.fill(vectors)
     build_s = time.perf_counter() - started
     data = faiss.serialize_index(index)
     digest = storage.write_bytes(storage.join(uri, _FILE), data.data)
     manifest = {
         "kind": "index", "recipe": repr(maker), "rows": len(vectors), "first_row": rows.start, "dim": vectors.dim,
         "rows_of": {"collection": rows.checksum, "transform": rows.transform}, "faiss": faiss.__version__,
-        "build_s": round(build_s, 3), "files": {_FILE: {"sha256": digest, "size_bytes": len(data)}},
+        "build_s": round(build_s, 3), "build_peak_bytes": peak.bytes, "files": {_FILE: {"sha256": digest, "size_bytes": len(data)}},
     }  # fmt: skip
     storage.write_manifest(uri, manifest)
 

@@ -187,7 +187,7 @@ class Ranges:
     def _rows(self, codes_CB: Codes) -> Float32:
         if self.recipe.bits == 4:
             halves_CB2 = np.stack((codes_CB & 15, codes_CB >> 4), axis=-1)
-            codes_CB = halves_CB2.reshape(len(codes_CB), -1)[:, : len(self.low_D)]
+            codes_CB = halves_CB2.reshape(len(codes_CB), 2 * codes_CB.shape[1])[:, : len(self.low_D)]
         rows_CD: Float32 = codes_CB.astype(np.float32)
         rows_CD *= self.step_D.astype(np.float32)
         rows_CD += self.low_D.astype(np.float32)
