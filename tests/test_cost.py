@@ -94,7 +94,12 @@ def test_a_run_measures_what_its_indexes_cost(pictures, tmp_path):
     run = _run(pictures, tmp_path, **content)
     assert len(run.costs) == 5
     for told, record in zip(run.costs, [one for one in run.records if one.measure == "overlap@3"], strict=True):
-        assert told["experiment"] == record.experiment
+        assert told["index"] == record.index
+        assert "latencies_ms" not in told
+        assert told["resident_bytes"] == sum(told["held_bytes"].values())
+        assert (told["quality"]["measure"], told["quality"]["queries"]) == ("overlap@5", 240)
+        assert told["quality"]["low"] <= told["quality"]["value"] <= told["quality"]["high"]
+        assert told["quality"]["value"] == 1 or record.index not in ("exact()", "flat()")
         assert told["latency"]["queries"] == 40
         assert 0 < told["latency"]["min_ms"] <= told["latency"]["p50_ms"] <= told["latency"]["p99_ms"]
         assert told["throughput"]["batch"] == 16
@@ -131,7 +136,10 @@ def test_a_run_measures_what_its_indexes_cost(pictures, tmp_path):
         ({"queries": 0}, "cost.queries=0 is out of range"),
         ({"rates": [0]}, "cost.rates=0"),
         ({"rates": ["fast"]}, "cost.rates='fast'"),
-        ({"k": 30}, "for 30 results its effort"),
+        ({"encoders": ["tiny(dim=25)"]}, "not among encoders"),
+        ({"directions": ["image_to_text"]}, "cost.directions lists 'image_to_text'"),
+        ({"transforms": ["pca(dim=4)"]}, "distances and not inner products"),
+        ({"indexes": ["hnsw(m=4)"]}, "needs an effort"),
         ({"queris": 3}, "unknown key 'cost.queris'"),
     ],
 )

@@ -17,6 +17,8 @@ from raybench.errors import DataError, RequestError
 from raybench.experiments import evaluation_file as files
 from raybench.experiments import judgments, runner
 from raybench.experiments.backend import LocalBackend
+from raybench.experiments.evaluation import Grid
+from raybench.experiments.grid_axes import multiplied
 from raybench.experiments.prepared import prepare
 from raybench.experiments.reporting import Silent
 
@@ -156,8 +158,10 @@ def test_a_grid_of_indexes(tmp_path):
     assert found["sq8()@7"]["overlap@3"] > 0.9
     assert found["binary()"]["overlap@3"] < found["sq8()@7"]["overlap@3"]
     assert 0 < found["hnsw(m=4)@6"]["overlap@3"] <= 1
-    [warning] = [one for one in run.warnings if "ivf_flat" in one]
-    assert "has no results: ivf_flat(lists=5) needs 195 rows or more" in warning
+    [failed] = run.failed
+    assert failed["system"].endswith("float16(), ivf_flat(lists=5)@1")
+    assert "ivf_flat(lists=5) needs 195 rows or more" in failed["reason"]
+    assert run.sheets[-1].rows == (tuple(failed.values()),)
     indexes = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "indexes").rglob("*") if path.is_file()}
     assert len(indexes) == 8
     again = _run(tmp_path, **content | {"measures": [*RANKED, "hit@3"]})
@@ -165,6 +169,80 @@ def test_a_grid_of_indexes(tmp_path):
     assert {name: one["ndcg@5"] for name, one in _by_index(again).items()} == {
         name: one["ndcg@5"] for name, one in found.items()
     }
+
+
+def test_axes_are_multiplied_out():
+    """Precisions follow transforms, efforts go to indexes that need one and have none, candidates stand around all."""
+    grid = Grid(
+        ("float16()", "truncate( dim=8)"), ("exact()", "hnsw(m=4)", "ivf_flat(lists=2)@2", "sq8()"), ("float16()", "int8()"),
+        (8, 16), (30,),
+    )  # fmt: skip
+    made = multiplied(grid)
+    assert made.transforms == (
+        "float16()", "int8()", "truncate(dim=8)", 'chain("truncate(dim=8)", "int8()")',
+    )  # fmt: skip
+    direct = ("exact()", "hnsw(m=4)@8", "hnsw(m=4)@16", "ivf_flat(lists=2)@2", "sq8()")
+    assert made.indexes[:5] == direct
+    assert made.indexes[5:] == (
+        'rerank("exact()", candidates=30)', 'rerank("hnsw(m=4)", candidates=30)@8', 'rerank("hnsw(m=4)", candidates=30)@16',
+        'rerank("ivf_flat(lists=2)", candidates=30)@2', 'rerank("sq8()", candidates=30)',
+    )  # fmt: skip
+    assert multiplied(made) == made
+
+
+def test_dimensions_precisions_and_candidates(tmp_path):
+    """The trade-off of few dimensions, few bits and candidates that are scored again, against a slow computation.
+
+    Cells that cannot be asked are rows with their reason; all others have results.
+    """
+    grid = {
+        "transforms": ["float16()", "truncate(dim=4)"], "precisions": ["float16()", "int8()", "int4()", "bfloat16()"],
+        "indexes": ["exact()", "hnsw(m=4)"], "efforts": [4, 20], "candidates": [10, 30, 1000],
+    }  # fmt: skip
+    run = _run(
+        tmp_path, grid=grid, measures=["overlap@5", "hit@1"], directions=["text_to_image"], embed={"max_bad": 0.2}, shards=1
+    )  # fmt: skip
+    found = {(one.transform, one.index): one.value for one in run.records if one.measure == "overlap@5"}
+    asked = {(one["transform"], one["index"]) for one in run.experiments}
+    assert asked == found.keys()
+    reasons = {one["system"].partition("tiny")[2].partition(", ")[2]: one["reason"] for one in run.failed}
+    assert len(found) + len(reasons) == 8 * 3 * 4
+    assert all(any(part in system for part in ("candidates=1000", "@4", "candidates=30)@20")) for system in reasons)
+    assert any("1,000 rows again, and there are 39" in reason for reason in reasons.values())
+    assert any("its effort (nodes in view) must be" in reason for reason in reasons.values())
+    vectors = [one for one in run.artifacts if one["kind"] == "vectors"]
+    images, texts = (
+        next(open_collection(f"{run.out}/{one['uri']}").load().matrix_ND for one in vectors if one["modality"] == modality)
+        for modality in ("image", "text")
+    )  # fmt: skip
+
+    def slow(rows: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+        return np.argsort(-(queries.astype(np.float64) @ rows.astype(np.float64).T), axis=1, kind="stable")[:, :k]
+
+    truth = slow(images, texts, 5)
+    cut = [side[:, :4].astype(np.float32) for side in (images, texts)]
+    cut = [(side / np.linalg.norm(side.astype(np.float64), axis=1, keepdims=True)).astype(np.float16) for side in cut]
+    for transform, rows, queries in (("float16()", images, texts), ('chain("truncate(dim=4)", "int8()")', *cut)):
+        if "int8" in transform:
+            low, high = rows.astype(np.float64).min(axis=0), rows.astype(np.float64).max(axis=0)
+            rows = (low + np.rint((rows - low) / (high - low) * 255) * ((high - low) / 255)).astype(np.float32)  # noqa: PLW2901
+        for index, depth in (("exact()", 5), ('rerank("exact()", candidates=10)', 10)):
+            near = slow(rows, queries, depth)
+            scores = np.take_along_axis(texts.astype(np.float64) @ images.astype(np.float64).T, near, axis=1)
+            order = (
+                np.argsort(-scores, axis=1, kind="stable")[:, :5]
+                if depth > 5
+                else np.tile(np.arange(5), (len(near), 1))
+            )
+            lists = np.take_along_axis(near, order, axis=1)
+            expected = np.mean([len({*a} & {*b}) / 5 for a, b in zip(lists.tolist(), truth.tolist(), strict=True)])
+            assert found[transform, index] == pytest.approx(expected, abs=0.011), (transform, index)
+    few = 'chain("truncate(dim=4)", "int4()")'
+    assert found[few, "exact()"] < found[few, 'rerank("exact()", candidates=10)'] < 1
+    assert found[few, 'rerank("exact()", candidates=30)'] > found[few, 'rerank("exact()", candidates=10)']
+    assert found["int8()", "exact()"] > 0.9
+    fitted = list((tmp_path / "out" / "transforms").glob("*/manifest.json"))
+    assert len(fitted) == 4  # int8 and int4, of all and of few dimensions
 
 
 @pytest.mark.ray
@@ -175,10 +253,11 @@ def test_a_grid_of_indexes_on_actors(tmp_path, ray_cluster):
     """
     from raybench.distributed.backend import ray_backend
 
-    grid = {"indexes": [*GRID["indexes"], "compact(m=4)@6"]}
+    grid = {"indexes": [*GRID["indexes"], "compact(m=4)@6"], "candidates": [9], "precisions": ["float16()", "int4()"]}
     content = {
         "grid": grid, "measures": RANKED, "directions": ["text_to_image"], "shards": 2,
-        "tune": {"target": 0.6, "indexes": ["hnsw(m=4)", "binary()"]}, "cost": {"queries": 20, "warm_up": 3, "k": 5},
+        "tune": {"target": 0.6, "indexes": ["hnsw(m=4)", "binary()"], "transforms": ["float16()"]},
+        "cost": {"queries": 20, "warm_up": 3, "k": 5, "indexes": grid["indexes"], "transforms": ["float16()"]},
     }  # fmt: skip
     local = _run(tmp_path, **content)
     with ray_backend() as backend:
@@ -193,17 +272,20 @@ def test_a_grid_of_indexes_on_actors(tmp_path, ray_cluster):
         assert told["resident_bytes"] == here["resident_bytes"]
         assert told["fetched"] == here["fetched"]
     assert run.costs[-1]["fetched"]["per_query"] >= 12
-    assert any("needs 195 rows" in one for one in run.warnings)
-    assert len(list((tmp_path / "there" / "indexes").glob("*/index.faiss"))) == 10
+    assert {one["work"] for one in run.failed} == {"searching", "timing"}
+    assert all("needs 195 rows" in one["reason"] for one in run.failed)
+    assert len(list((tmp_path / "there" / "indexes").glob("*/index.faiss"))) == 20
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"grid": {"indexes": ["hnsw(m=8)"]}}, "needs an effort"),
-        ({"grid": {"indexes": ["hnsw(m=8)@3"]}}, "must be 6 or more"),
         ({"grid": {"indexes": ["exact()@3"]}}, "has no effort"),
-        ({"grid": {"indexes": ["ivf_flat(lists=8)@9"]}}, "1 to 8"),
+        ({"grid": {"efforts": [0]}}, "grid.efforts=0 is out of range"),
+        ({"grid": {"precisions": ["int9()"]}}, "did you mean 'int4'|did you mean 'int8'"),
+        ({"grid": {"candidates": [32, 32]}}, "lists 32 twice"),
+        ({"grid": {"indexes": ["rerank('sq8()')@9", "rerank('exact()')"]}}, "how many candidates"),
         ({"grid": {"indexes": ["flat()"]}, "measures": ["median_rank"]}, "median_rank needs the rank"),
         ({"grid": {"indexes": ["hnsw(m=8)@64", "hnsw( m = 8 )@64"]}}, "twice"),
         ({"grid": {"transforms": ["pca(dim=8)"]}}, "keeps distances"),

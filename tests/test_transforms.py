@@ -86,6 +86,16 @@ def test_pca_is_the_projection_of_the_singular_value_decomposition(dim):
     assert fitted.explained == pytest.approx(explained, abs=1e-5)
 
 
+def test_pca_without_a_centre_keeps_inner_products():
+    """The first right singular vectors of the rows as they are; with all of them, inner products are the cosines."""
+    found = _rows(PcaRecipe(48, centre=False).fit(CORPUS), ROWS[:200]).astype(np.float64)
+    np.testing.assert_allclose(found @ found.T, _unit(ROWS[:200]) @ _unit(ROWS[:200]).T, atol=1e-5)
+    few = _rows(PcaRecipe(8, centre=False).fit(CORPUS), ROWS[:200]).astype(np.float64)
+    _, _, right = np.linalg.svd(_unit(ROWS), full_matrices=False)
+    np.testing.assert_allclose(np.abs(few), np.abs(_unit(ROWS[:200]) @ right[:8].T), atol=2e-5)
+    assert PcaRecipe(8, centre=False).metric("ip") == "ip"
+
+
 def test_pca_keeps_distances_where_all_components_are_kept():
     """Squared distances in the full projection are 2 - 2 cos."""
     found = PcaRecipe(48).fit(CORPUS).apply(Vectors(ROWS[:200])).matrix_ND.astype(np.float64)

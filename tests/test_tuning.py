@@ -151,9 +151,12 @@ def test_a_run_tunes_what_its_file_lists(done):
         assert one["held_out"]["effort"] == one["effort"]
         assert one["confirmed"] == (one["held_out"]["value"] >= 0.8)
         assert (one["tuning_queries"], one["held_out_queries"]) == (120, 120)
-    assert any("ivf_flat(lists=50) needs 1,950 rows" in warning for warning in done.warnings)
+    [failed] = done.failed
+    assert failed["work"] == "tuning"
+    assert "ivf_flat(lists=50) needs 1,950 rows" in failed["reason"]
+    assert any("1 of the grid's cells have no result" in warning for warning in done.warnings)
     assert any("only 120 queries for tuning" in warning for warning in done.warnings)
-    assert done.sheets[-1].title == "Tuned efforts"
+    assert [sheet.title for sheet in done.sheets] == ["Tuned efforts", "Cells without a result"]
     page = storage.read_bytes(write_report(done.out)).decode()
     assert "Tuned efforts" in page
     assert storage.read_json(f"{done.out}/run.json")["tuned"] == done.tuned

@@ -93,11 +93,22 @@ def _fitted(run: Run, name: str) -> object:
 @pytest.fixture(scope="module")
 def done(vectors: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with every kind of transform."""
-    grid = {"transforms": ["float16()", "truncate(dim=8)", "pca(dim=6)", "sketch(bits=64)"]}
+    grid = {
+        "transforms": [
+            "float16()",
+            "truncate(dim=8)",
+            "pca(dim=6)",
+            "sketch(bits=64)",
+            'chain("truncate(dim=8)", "int8()")',
+        ]
+    }
     return _run(vectors, tmp_path_factory.mktemp("out"), grid=grid)
 
 
-@pytest.mark.parametrize("transform", ["float16()", "truncate(dim=8)", "pca(dim=6)", "sketch(bits=64)"])
+@pytest.mark.parametrize(
+    "transform",
+    ["float16()", "truncate(dim=8)", "pca(dim=6)", "sketch(bits=64)", 'chain("truncate(dim=8)", "int8()")'],
+)
 def test_overlaps_are_those_of_a_slow_search(done, vectors, transform):
     """Every query's overlap at every k, against full sorts of the vectors and of the transformed vectors."""
     rows, queries = np.load(vectors / "base.npy"), np.load(vectors / "queries.npy")
@@ -110,9 +121,13 @@ def test_overlaps_are_those_of_a_slow_search(done, vectors, transform):
             for side in (queries, rows)
         ]
         there = _top(_scores(*(side.astype(np.float32).astype(np.float16) for side in cut), "cosine"), 30)
+    elif transform.startswith("chain"):
+        made = _fitted(done, "chain")
+        seen = [np.asarray(one.matrix_ND) for one in (made.ask(Vectors(queries)), made.apply(Vectors(rows)))]
+        there = _top(_scores(*seen, "cosine"), 30)
     else:
         made = _fitted(done, transform.partition("(")[0])
-        seen = [made.apply(Vectors(side)).matrix_ND for side in (queries, rows)]
+        seen = [np.asarray(made.apply(Vectors(side)).matrix_ND) for side in (queries, rows)]
         there = _top(_scores(*seen, "l2"), 30)
     for k in (1, 10, 30):
         values = _stored(done, transform, f"overlap@{k}")
@@ -142,7 +157,7 @@ def test_actors_give_the_same_numbers(done, vectors, tmp_path, ray_cluster):
     """Two actors on Ray: every number and every query's values are those of one process."""
     from raybench.distributed.gold import RayGold
 
-    grid = {"transforms": ["pca(dim=6)", "sketch(bits=64)"]}
+    grid = {"transforms": ["pca(dim=6)", "sketch(bits=64)", 'chain("truncate(dim=8)", "int8()")']}
     there = _run(vectors, tmp_path, RayGold(2, 1), grid=grid, workers=2)
     ours = {(one.transform, one.measure): one for one in done.records}
     assert len(there.records) == 6

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from raybench.indexes import INDEXES
 from raybench.metrics import parse_measure
@@ -47,19 +48,45 @@ class Tune:
 
     measure: str = "overlap@3"
     target: float = 0.9
-    indexes: tuple[str, ...] = ()  # without efforts; none: those of the grid that have one
     most: int = 4_096  # no effort above this is tried
+    indexes: tuple[str, ...] = ()  # without efforts; none: those of the grid that have one
+    transforms: tuple[str, ...] = ()  # none: the grid's
+    encoders: tuple[str, ...] = ()  # none: all
+    directions: tuple[str, ...] = ()  # none: all
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """How the costs of every index are measured."""
+    """What indexes cost, and how much of the exact neighbours they find for it."""
 
     queries: int = 1_000  # at most; fewer where there are fewer
     warm_up: int = 50  # queries before them, which are not timed
     batch: int = 1_000
     k: int = 10
     rates: tuple[float, ...] = ()  # queries a second that come by themselves; waiting counts
+    indexes: tuple[str, ...] = ()  # none: the grid's
+    transforms: tuple[str, ...] = ()
+    encoders: tuple[str, ...] = ()
+    directions: tuple[str, ...] = ()
+
+    @property
+    def measure(self) -> str:
+        """What is set against the costs."""
+        return f"overlap@{self.k}"
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Indexes against the first of them: at one effort, and each at the effort that reaches a target."""
+
+    indexes: tuple[str, ...]  # without efforts
+    effort: int = 64
+    target: float = 0.9
+    most: int = 4_096
+    cost: Cost = field(default_factory=Cost)  # of which indexes, transforms, encoders and directions are not read
+    transforms: tuple[str, ...] = ()
+    encoders: tuple[str, ...] = ()
+    directions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +104,54 @@ class Evaluation:
     grid: Grid = field(default_factory=Grid)
     cost: Cost | None = None
     tune: Tune | None = None
+    compare: Compare | None = None
     intervals: Intervals = field(default_factory=Intervals)
     gallery: int = 12  # queries shown with their images in the report
     shards: int = 1
     seed: int = 0
+
+
+class Sections(Protocol):
+    """An evaluation with the sections that measure cells."""
+
+    @property
+    def grid(self) -> Grid:
+        """What the sections choose from."""
+        ...
+
+    @property
+    def cost(self) -> Cost | None:
+        """What cells cost."""
+        ...
+
+    @property
+    def tune(self) -> Tune | None:
+        """Which effort is enough."""
+        ...
+
+    @property
+    def compare(self) -> Compare | None:
+        """Indexes against the first of them."""
+        ...
+
+
+class Chosen(Protocol):
+    """A section of an evaluation that may choose among what the grid has; an empty choice is all."""
+
+    @property
+    def transforms(self) -> tuple[str, ...]:
+        """Transforms."""
+        ...
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Encoders."""
+        ...
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Directions."""
+        ...
 
 
 def search_depth(evaluation: Evaluation, index: str) -> int:
@@ -104,7 +175,7 @@ def _most_results(index: str) -> int | None:
     return min((limit for limit in limits if limit), default=None)
 
 
-def tuned_indexes(evaluation: Evaluation, tune: Tune) -> tuple[str, ...]:
+def tuned_indexes(grid: Grid, tune: Tune) -> tuple[str, ...]:
     """The indexes to tune, without efforts: those that are named, or those of the grid that have an effort."""
-    bare = (str(dataclasses.replace(Spec.parse(text), at=None)) for text in evaluation.grid.indexes)
+    bare = (str(dataclasses.replace(Spec.parse(text), at=None)) for text in grid.indexes)
     return tune.indexes or tuple(dict.fromkeys(text for text in bare if INDEXES.make(text).dial is not None))

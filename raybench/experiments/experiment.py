@@ -3,7 +3,6 @@
 The number of shards and who searched are not part of the key, because they change nothing.
 """
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,18 +13,18 @@ import pyarrow as pa
 from raybench import results, storage
 from raybench.arrays import FloatMatrix, Neighbors, Qrels
 from raybench.collection import Collection
-from raybench.errors import DataError, IndexRequestError
+from raybench.errors import DataError
 from raybench.experiments import judgments, shown
 from raybench.experiments.backend import Backend
+from raybench.experiments.cell import check_request
 from raybench.experiments.evaluation import Evaluation, search_depth
 from raybench.experiments.fitting import fitted_transform
 from raybench.experiments.judgments import Judged
 from raybench.experiments.records import make_records, per_query_table
 from raybench.experiments.reporting import Reporter
 from raybench.indexes import INDEXES
-from raybench.indexes.base import FullIndex, check_effort
+from raybench.indexes.base import FullIndex
 from raybench.indexes.exact import Exact
-from raybench.indexes.rerank import Rerank
 from raybench.metrics import Counts, Pairs, PerQuery, Ranks, evaluate, evaluate_overlap, parse_measure
 from raybench.metrics.uncertainty import number_clusters
 from raybench.results import Record
@@ -140,7 +139,7 @@ def _retrieve(
     evaluation, rows = experiment.evaluation, len(experiment.corpus)
     spec, recipe = Spec.parse(experiment.index), INDEXES.make(experiment.index)
     depth = min(search_depth(evaluation, experiment.index), rows)
-    check_request(experiment, depth)
+    check_request(experiment.index, rows, depth)
     place = experiment.corpus, transform
     if isinstance(recipe, Exact):
         with backend.exact(*place, recipe, evaluation.shards) as exact:
@@ -149,18 +148,6 @@ def _retrieve(
     with backend.index(*place, recipe, evaluation.shards, out) as index:
         neighbors = index.search(queries_QD, depth, spec.at)
     return neighbors, Ranks.of_neighbors(pairs, neighbors, rows)
-
-
-def check_request(experiment: Experiment, k: int) -> None:
-    """IndexRequestError for an effort out of range, and for more candidates than there are rows: before anything is built."""
-    spec, recipe, rows = Spec.parse(experiment.index), INDEXES.make(experiment.index), len(experiment.corpus)
-    check_effort(str(dataclasses.replace(spec, at=None)), recipe.dial, spec.at, k)
-    if k > rows:
-        raise IndexRequestError(f"{k:,} results are asked for, and there are {rows:,} rows; ask for fewer")
-    if isinstance(recipe, Rerank) and recipe.candidates > rows:
-        raise IndexRequestError(
-            f"{experiment.index} scores {recipe.candidates:,} rows again, and there are {rows:,}; use fewer candidates"
-        )
 
 
 def count_pairs(index: FullIndex, queries_QD: FloatMatrix, pairs: Pairs) -> Counts:

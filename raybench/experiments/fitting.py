@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raybench.collection import Collection
+from raybench.indexes.stored import RowSource
 from raybench.transforms import Transform
 from raybench.transforms.store import fit_once
 
@@ -15,12 +15,12 @@ from raybench.transforms.store import fit_once
 class CollectionRows:
     """A collection as rows that a transform can be fitted on."""
 
-    collection: Collection
+    collection: RowSource
     dim: int
     dtype: np.dtype[Any]
 
     @classmethod
-    def of(cls, collection: Collection) -> "CollectionRows":
+    def of(cls, collection: RowSource) -> "CollectionRows":
         """Reads one row, for its dimensions and dtype."""
         row = collection.load(0, 1)
         return cls(collection, row.dim, row.matrix_ND.dtype)
@@ -35,6 +35,6 @@ class CollectionRows:
         out_BD[:] = self.collection.load(start, start + len(out_BD)).matrix_ND
 
 
-def fitted_transform(spec: str, corpus: Collection, seed: int, out: str) -> Transform:
+def fitted_transform(spec: str, corpus: RowSource, seed: int, out: str) -> Transform:
     """The transform of a spec; what must be fitted is fitted on the corpus, once, and kept below `<out>/transforms`."""
     return fit_once(spec, CollectionRows.of(corpus), corpus.checksum, out, seed)[0]

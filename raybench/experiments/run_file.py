@@ -47,14 +47,18 @@ class Run:
         """Note a cell of the grid that has no result; the others go on."""
         self.failed.append({"work": work, "system": system, "reason": reason})
 
-    def write(self, facts: dict[str, Any], command: str) -> None:
-        """Write run.json; `facts` are of the machines that worked."""
-        evaluation = self.evaluation
+    def tell_failed(self) -> None:
+        """A table of the cells without a result, and a warning that it is there."""
         if self.failed:
             rows = tuple((one["work"], one["system"], one["reason"]) for one in self.failed)
             note = "What could not be built or asked; nothing was adjusted, and all else went on."
             self.sheets.append(Sheet("Cells without a result", note, ("what", "system", "reason"), rows))
-            self.warnings.append(f"{len(rows)} cells of the grid have no result; a table below says why")
+            self.warnings.append(f"{len(rows)} of the grid's cells have no result: a table says why")
+
+    def write(self, facts: dict[str, Any], command: str) -> None:
+        """Write run.json; `facts` are of the machines that worked."""
+        evaluation = self.evaluation
+        self.tell_failed()
         content = {
             "name": evaluation.name, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
             "evaluation": dump(evaluation), "seed": evaluation.seed,

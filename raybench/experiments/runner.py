@@ -8,19 +8,28 @@ what is missing. `run.json` at the end lists what was used, made and lost.
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 
 from raybench import results, storage
+from raybench.arrays import FloatMatrix, Neighbors
 from raybench.errors import IndexRequestError
+from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
-from raybench.experiments.costs import cost_experiment, cost_sheet
-from raybench.experiments.evaluation import Cost, Evaluation, Tune, tuned_indexes
+from raybench.experiments.cell import Asked, Cells
+from raybench.experiments.evaluation import Evaluation, Tune
 from raybench.experiments.experiment import Experiment, measure_experiment
 from raybench.experiments.prepared import Embedded, Prepared, embed_all
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
-from raybench.experiments.tuning import ENOUGH, tune_experiment, tuned_sheet
-from raybench.metrics import is_at_chance, parse_measure
+from raybench.experiments.sections import measure_sections, tune_cells
+from raybench.indexes.exact import Exact
+from raybench.indexes.stored import RowSource
+from raybench.metrics import Pairs, is_at_chance, parse_measure
+from raybench.metrics.uncertainty import number_clusters
+from raybench.spec import content_key
+from raybench.transforms import Float16
 
 
 def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) -> Run:
@@ -30,10 +39,8 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
     embedded = embed_all(progress, prepared, backend, reporter)
     for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes):
         _experiment(progress, experiment, prepared, backend, reporter)
-    if evaluation.cost is not None:
-        _cost(progress, prepared, evaluation.cost, embedded, backend, reporter)
-    if evaluation.tune is not None:
-        _tune(progress, prepared, evaluation.tune, embedded, backend, reporter)
+    if evaluation.cost or evaluation.tune or evaluation.compare:
+        measure_sections(progress, evaluation, _cells(evaluation, embedded, backend), backend, reporter)
     progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
     progress.write(backend.facts(), command)
     return progress
@@ -43,7 +50,9 @@ def tune(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
     """Embed what is missing, and tune the efforts of indexes; nothing else is measured, and run.json stays as it is."""
     progress = Run(prepared.evaluation, prepared.out)
     embedded = embed_all(progress, prepared, backend, reporter)
-    _tune(progress, prepared, prepared.evaluation.tune or Tune(), embedded, backend, reporter)
+    cells = _cells(prepared.evaluation, embedded, backend)
+    tune_cells(progress, prepared.evaluation.tune or Tune(), prepared.evaluation.grid, cells, backend, reporter)
+    progress.tell_failed()
     return progress
 
 
@@ -57,43 +66,42 @@ def _experiments(evaluation: Evaluation, embedded: Embedded, indexes: Sequence[s
         )
 
 
-def _tune(
-    progress: Run, prepared: Prepared, settings: Tune, embedded: Embedded, backend: Backend, reporter: Reporter
-) -> None:
-    """Tune every index for every direction, encoder and transform; what cannot be built is a row that says why."""
-    found, evaluation = [], prepared.evaluation
-    for experiment in _experiments(evaluation, embedded, tuned_indexes(evaluation, settings)):
-        started = time.perf_counter()
-        try:
-            found.append(tune_experiment(experiment, settings, progress.out, backend, reporter))
-        except IndexRequestError as fault:
-            progress.fail("tuning", experiment.title, str(fault))
-        progress.seconds[f"tuning {experiment.title}"] = round(time.perf_counter() - started, 3)
-    progress.tuned += found
-    if found:
-        progress.sheets.append(tuned_sheet(settings, found))
-    few = min((one["tuning_queries"] for one in found), default=ENOUGH)
-    if few < ENOUGH:
-        progress.warnings.append(
-            f"only {few} queries for tuning: intervals are wide, and efforts may be higher than they need be; {ENOUGH} are enough"
+def _cells(evaluation: Evaluation, embedded: Embedded, backend: Backend) -> Cells:
+    return Cells(
+        _asked(evaluation, embedded, backend), evaluation.grid.transforms, evaluation.shards, evaluation.seed,
+        evaluation.intervals,
+    )  # fmt: skip
+
+
+def _asked(evaluation: Evaluation, embedded: Embedded, backend: Backend) -> list[Asked]:
+    """The queries of every direction and encoder, with judgments and, when it is asked for, the truth."""
+    made = []
+    for direction, spec in itertools.product(evaluation.directions, evaluation.encoders):
+        to_images = direction == "text_to_image"
+        images, texts = embedded.images[spec], embedded.texts[spec]
+        judge = judgments.text_to_image if to_images else judgments.image_to_text
+        query_rows, qrels = judge(embedded.judged, images)
+        corpus, asking = (images, texts) if to_images else (texts, images)
+        queries_QD = np.ascontiguousarray(asking.load().matrix_ND[query_rows])
+        key = content_key(asking.checksum, embedded.judged.uri.rpartition("/")[2])
+        truth = _truth(backend, corpus, queries_QD, evaluation.shards)
+        made.append(
+            Asked(direction, spec, corpus, queries_QD, number_clusters(qrels.clusters), Pairs.of(qrels), key, truth)
         )
+    return made
 
 
-def _cost(
-    progress: Run, prepared: Prepared, settings: Cost, embedded: Embedded, backend: Backend, reporter: Reporter
-) -> None:
-    """The costs of every experiment that has results."""
-    evaluation, there = prepared.evaluation, {record.experiment for record in progress.records}
-    pairs = []
-    for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes):
-        if experiment.key in there:
-            try:
-                pairs.append((experiment, cost_experiment(experiment, settings, progress.out, backend, reporter)))
-            except IndexRequestError as fault:
-                progress.fail("timing", experiment.title, str(fault))
-    progress.costs += [told for _, told in pairs]
-    if pairs:
-        progress.sheets += cost_sheet(settings, pairs, progress.records)
+def _truth(backend: Backend, corpus: RowSource, queries_QD: FloatMatrix, shards: int) -> Callable[[int], Neighbors]:
+    """The exact neighbours by the vectors as they are stored; searched for again only where more are wanted."""
+    known: list[Neighbors] = []
+
+    def truth(k: int) -> Neighbors:
+        if not known or known[0].k < k:
+            with backend.exact(corpus, Float16(), Exact(), shards) as exact:
+                known[:] = [exact.search(queries_QD, k)]
+        return known[0].top(k)
+
+    return truth
 
 
 def _experiment(

@@ -10,24 +10,20 @@ import numpy as np
 
 from raybench import storage
 from raybench.arrays import FloatMatrix, Neighbors
-from raybench.experiments import judgments
+from raybench.errors import RequestError
 from raybench.experiments.backend import Backend
+from raybench.experiments.cell import Cell
 from raybench.experiments.evaluation import Tune
-from raybench.experiments.experiment import Experiment
-from raybench.experiments.fitting import fitted_transform
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Sheet
 from raybench.indexes import INDEXES
 from raybench.indexes.base import Dial, Index
-from raybench.indexes.exact import Exact
 from raybench.metrics import Measure, Pairs, Ranks, evaluate, evaluate_overlap, parse_measure
 from raybench.metrics.measure import Values
-from raybench.metrics.uncertainty import number_clusters
 from raybench.search.effort import LEVEL, Tuned, smallest_effort, split_queries
 from raybench.spec import content_key
-from raybench.transforms import Float16
 
-FORMAT = 2  # raise it when the same inputs give other numbers
+FORMAT = 3  # raise it when the same inputs give other numbers
 ENOUGH = 500  # tuning queries; with fewer, the interval is wide and the effort higher than it need be
 
 
@@ -37,40 +33,38 @@ class _Side:
 
     queries_QD: FloatMatrix  # as they are stored
     clusters_Q: Any
-    pairs: Pairs
+    pairs: Pairs | None
     gold: Neighbors | None  # where the measure compares with it
 
 
-def tune_experiment(
-    experiment: Experiment, tune: Tune, out: str, backend: Backend, reporter: Reporter
-) -> dict[str, Any]:
-    """Tune one index of an evaluation; what was found, as it is stored. `experiment.index` has no effort."""
-    uri = storage.join(out, "results", "tuned", f"{_key(experiment, tune)}.json")
+def tune_cell(cell: Cell, tune: Tune, out: str, backend: Backend, reporter: Reporter) -> dict[str, Any]:
+    """Tune one index; what was found, as it is stored. `cell.index` has no effort.
+
+    IndexRequestError where it cannot be built; RequestError for a measure of judgments where nothing is judged.
+    """
+    key = content_key("tuned", FORMAT, cell.identity(), tune.measure, tune.target, tune.most, cell.intervals.resamples)
+    uri = storage.join(out, "results", "tuned", f"{key}.json")
     if storage.exists(uri):
         found: dict[str, Any] = storage.read_json(uri)
         return found
-    evaluation, measure = experiment.evaluation, parse_measure(tune.measure)
-    recipe = INDEXES.make(experiment.index)
-    transform = fitted_transform(experiment.transform, experiment.corpus, evaluation.seed, out)
-    sides = _sides(experiment, measure, backend)
-    efforts = effort_range(recipe.dial or Dial(""), _depth(measure), len(experiment.corpus), tune.most)
-    with (
-        reporter.stage(f"tuning {experiment.title}", None) as advance,
-        backend.index(experiment.corpus, transform, recipe, evaluation.shards, out) as index,
-    ):
+    measure, recipe = parse_measure(tune.measure), INDEXES.make(cell.index)
+    sides = _sides(cell, measure)
+    efforts = effort_range(recipe.dial or Dial(""), _depth(measure), cell.rows, tune.most)
+    cell.at(efforts[0]).check(measure.k or 1)
+    with reporter.stage(f"tuning {cell.title}", None) as advance, cell.open(backend, out) as index:
 
         def values_of(side: _Side) -> Any:
             def values_at(effort: int) -> Values:
                 advance(1, 0.0)
-                return _values(index, side, measure, effort, len(experiment.corpus))
+                return _values(index, side, measure, effort, cell.rows)
 
             return values_at, side.clusters_Q
 
         tuned = smallest_effort(
             values_of(sides[0]), values_of(sides[1]), tune.target, efforts,
-            resamples=evaluation.intervals.resamples, seed=evaluation.seed,
+            resamples=cell.intervals.resamples, seed=cell.seed,
         )  # fmt: skip
-    told = _told(experiment, tune, tuned, efforts, sides)
+    told = _told(cell, tune, tuned, efforts, sides)
     storage.write_json(uri, told)
     return told
 
@@ -86,25 +80,26 @@ def _depth(measure: Measure) -> int:
     return (measure.k or 1) + (measure.needs == "qrels")
 
 
-def _sides(experiment: Experiment, measure: Measure, backend: Backend) -> tuple[_Side, _Side]:
+def _sides(cell: Cell, measure: Measure) -> tuple[_Side, _Side]:
     """Tuning and held-out queries, with their pairs or their exact neighbours."""
-    judge = judgments.text_to_image if experiment.direction == "text_to_image" else judgments.image_to_text
-    query_rows, qrels = judge(experiment.judged, experiment.images)
-    queries_QD = experiment.asking.load().matrix_ND[query_rows]
-    clusters_Q, pairs, gold = number_clusters(qrels.clusters), Pairs.of(qrels), None
+    asked, gold = cell.asked, None
     if measure.needs == "gold":
-        with backend.exact(experiment.corpus, Float16(), Exact(), experiment.evaluation.shards) as exact:
-            gold = exact.search(queries_QD, measure.k or 1)
+        gold = asked.truth(measure.k or 1)
+    elif asked.pairs is None:
+        raise RequestError(f"tune.measure={measure} needs judgments, and there are none; use overlap@k")
+    pairs = asked.pairs
 
     def side(is_mine_Q: Any) -> _Side:
         mine = np.flatnonzero(is_mine_Q)
         place_Q = np.cumsum(is_mine_Q) - 1
-        kept_P = is_mine_Q[pairs.query_P]
-        own = Pairs(place_Q[pairs.query_P[kept_P]], pairs.row_P[kept_P], pairs.grade_P[kept_P], len(mine))
+        own = None
+        if pairs is not None:
+            kept_P = is_mine_Q[pairs.query_P]
+            own = Pairs(place_Q[pairs.query_P[kept_P]], pairs.row_P[kept_P], pairs.grade_P[kept_P], len(mine))
         near = None if gold is None else Neighbors(gold.ids_QK[mine], gold.scores_QK[mine])
-        return _Side(np.ascontiguousarray(queries_QD[mine]), clusters_Q[mine], own, near)
+        return _Side(np.ascontiguousarray(asked.queries_QD[mine]), asked.clusters_Q[mine], own, near)
 
-    tuning_Q, held_out_Q = split_queries(clusters_Q, experiment.evaluation.seed)
+    tuning_Q, held_out_Q = split_queries(asked.clusters_Q, cell.seed)
     return side(tuning_Q), side(held_out_Q)
 
 
@@ -113,24 +108,15 @@ def _values(index: Index, side: _Side, measure: Measure, effort: int, rows: int)
     found = index.search(side.queries_QD, min(_depth(measure), rows), effort)
     if side.gold is not None:
         return evaluate_overlap(measure, found, side.gold, exact_scores=False).values_Q
+    if side.pairs is None:
+        raise RequestError(f"{measure} needs judgments, and there are none")
     return evaluate(measure, Ranks.of_neighbors(side.pairs, found, rows)).values_Q
 
 
-def _key(experiment: Experiment, tune: Tune) -> str:
-    evaluation = experiment.evaluation
-    return content_key(
-        "tuned", FORMAT, experiment.direction, experiment.encoder, experiment.transform, experiment.index,
-        experiment.images.checksum, experiment.texts.checksum, experiment.judged.uri.rpartition("/")[2], tune.measure,
-        tune.target, tune.most, evaluation.intervals.resamples, evaluation.seed, evaluation.shards,
-    )  # fmt: skip
-
-
-def _told(
-    experiment: Experiment, tune: Tune, tuned: Tuned, efforts: tuple[int, int], sides: tuple[_Side, _Side]
-) -> dict[str, Any]:
+def _told(cell: Cell, tune: Tune, tuned: Tuned, efforts: tuple[int, int], sides: tuple[_Side, _Side]) -> dict[str, Any]:
     return {
-        "direction": experiment.direction, "encoder": experiment.encoder, "transform": experiment.transform,
-        "index": experiment.index, "measure": tune.measure, "target": tune.target, "efforts": list(efforts),
+        "direction": cell.asked.direction, "encoder": cell.asked.encoder, "transform": cell.transform,
+        "index": cell.index, "measure": tune.measure, "target": tune.target, "efforts": list(efforts),
         "effort": tuned.effort, "points": [asdict(point) for point in tuned.points],
         "held_out": None if tuned.held_out is None else asdict(tuned.held_out),
         "below": None if tuned.below is None else asdict(tuned.below), "confirmed": tuned.is_confirmed(tune.target),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from raybench.environment import parse_bytes
 from raybench.errors import RequestError, SpecError
 from raybench.experiments.evaluation import Intervals
-from raybench.experiments.evaluation_checks import check_name, check_once, check_ranges, interval_ranges
+from raybench.experiments.ranges import check_name, check_once, check_ranges, interval_ranges
 from raybench.formats import recipe_of
 from raybench.metrics import parse_measure
 from raybench.sisap import task_of

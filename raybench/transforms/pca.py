@@ -28,10 +28,15 @@ _GRID = 2.0**20  # sums over 4,096 rows of whole numbers up to 2^20: products st
 
 @dataclass(frozen=True, slots=True)
 class PcaRecipe:
-    """The `dim` components of greatest variance, learnt from up to `sample` rows spread over the corpus."""
+    """The `dim` components of greatest variance, learnt from up to `sample` rows spread over the corpus.
+
+    With `centre=False` no mean is taken off: the components are those of greatest second moment, and inner products in the
+    projection are near those of the unit vectors, so what searches by inner product can search in it.
+    """
 
     dim: int = 96
     sample: int = 1_000_000
+    centre: bool = True
 
     @property
     def needs_fit(self) -> bool:
@@ -41,11 +46,11 @@ class PcaRecipe:
     @property
     def spec(self) -> str:
         """The recipe as it is written."""
-        return f"pca(dim={self.dim}, sample={self.sample})"
+        return f"pca(dim={self.dim}, sample={self.sample}{', centre=False' * (not self.centre)})"
 
-    def metric(self, asked: str) -> str:  # noqa: ARG002 (always the same)
-        """l2: projections are centred, so only their distances are near those of the (unit) vectors."""
-        return "l2"
+    def metric(self, asked: str) -> str:
+        """l2 of centred projections, whose distances alone are near those of the (unit) vectors; else as asked."""
+        return "l2" if self.centre else asked
 
     def fit(self, corpus: Rows | None, seed: int = 0) -> "Pca":
         """Learn mean and components. DataError where there are fewer dimensions, or no variance, than asked for."""
@@ -143,6 +148,6 @@ def _moments(recipe: PcaRecipe, corpus: Rows | None, seed: int) -> tuple[Float64
         count += len(unit_BD)
         sum_D += unit_BD.sum(axis=0)
         sum_DD += unit_BD.T @ unit_BD
-    mean_D = sum_D / count
+    mean_D = sum_D / count if recipe.centre else np.zeros_like(sum_D)
     covariance_DD = (sum_DD / count - np.outer(mean_D, mean_D)) / _GRID**2
     return mean_D / _GRID, covariance_DD, count
