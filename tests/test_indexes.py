@@ -26,6 +26,8 @@ MEMBERS = [
     ('hnsw(m=16, build_effort=80, store="sq4")', 128, None, 0.5),
     ('hnsw(m=16, build_effort=80, store="pq", codes=8)', 128, None, 0.4),
     ("compact(m=16, build_effort=80)", 128, ROWS, 0.97),
+    ('compact(m=16, build_effort=80, store="pq", codes=8, bits=4)', 128, None, 0.7),
+    ('compact(m=16, build_effort=80, store="sq8")', 128, None, 0.97),
     ("ivf_flat(lists=64)", 24, 64, 0.97),
     ("ivf_pq(lists=64, codes=8)", 24, None, 0.5),
     ("ivf_pq(lists=64, codes=8, bits=4, opq=True)", 24, None, 0.3),
@@ -178,12 +180,16 @@ def test_bytes_are_those_that_are_held(built):
         if spec.startswith("rerank"):
             assert index.held_bytes == index.index.held_bytes
             continue
-        if spec.startswith("compact"):
+        if 'store="pq"' in spec and spec.startswith("compact"):
+            assert index.held_bytes["codes"] == ROWS * 4
+            assert index.held_bytes["graph"] == built(SPECS[2]).held_bytes["graph"]
+            continue
+        if spec.startswith("compact") and "store" not in spec:
             whole = built(SPECS[2])
             assert index.held_bytes == {"graph": whole.held_bytes["graph"]}
             assert whole.held_bytes["rows"] == ROWS * DIM * 4
             continue
-        written = len(faiss.serialize_index(index.index))
+        written = len(faiss.serialize_index(index.index.index if spec.startswith("compact") else index.index))
         assert _bytes(index) == pytest.approx(written, rel=0.01), spec
     sizes = {spec: _bytes(built(spec)) / ROWS for spec in CODES}
     assert sizes["fp16()"] == 2 * DIM
@@ -209,6 +215,13 @@ def test_a_graph_without_rows_walks_as_the_whole_one(data, built):
     [alone] = index.last_search()
     assert alone.fetched == alone.different < more.fetched / QUERIES * 5
     assert built("flat()").last_search()[0].fetched == 0
+    coded = built('compact(m=16, build_effort=80, store="pq", codes=8, bits=4)')
+    found = coded.search(data[1], K, 40)
+    [few] = coded.last_search()
+    assert few.fetched == 40 * QUERIES  # the nodes in view, and no others
+    assert 40 < few.different < ROWS
+    exact = (data[0][found.ids_QK[:, 0]].astype(np.float64) * data[1].astype(np.float64)).sum(axis=1)
+    np.testing.assert_array_equal(found.scores_QK[:, 0], exact)
 
 
 @pytest.mark.parametrize(("spec", "effort", "full", "least"), MEMBERS)
@@ -257,6 +270,7 @@ def test_wrong_requests_are_one_sentence(spec, effort, full, least, data, built)
     [
         ("hnsw(m=1)", "m must be 2 to 512"),
         ("hnsw(build_effort=0)", "build_effort=0"),
+        ('compact(store="pq", codes=8, bits=3)', "bits=3"),
         ('hnsw(store="pq", codes=5)', "32 dimensions cannot be cut into 5 pieces"),
         ("ivf_flat(lists=0)", "no lists"),
         ("ivf_flat(lists=1000)", "39,000 rows or more"),
@@ -310,7 +324,8 @@ def test_what_was_filled_is_read_again(spec, effort, full, least, data, built, t
     """Written once; read (memory-mapped) it gives the same ids and scores; a changed file is refused."""
     recipe, vectors = INDEXES.make(spec), Vectors(data[0])
     rows = RowsKey("checksum", "float16()", 0, ROWS)
-    held = built(spec).index if hasattr(built(spec), "index") else recipe.fill(vectors)
+    held = getattr(built(spec), "index", None) or recipe.fill(vectors)
+    held = getattr(held, "index", held) if spec.startswith("compact") else held
     monkeypatch.setattr(type(recipe), "fill", lambda *_: held)
     first = open_index(recipe, vectors, rows, str(tmp_path)).search(data[1], K, effort)
     monkeypatch.setattr(type(recipe), "fill", lambda *_: pytest.fail("it was filled twice"))

@@ -88,25 +88,33 @@ class ShardedIndex:
         """The best k rows over all partitions; the same ids and scores whatever their number."""
         merge_task = ray.remote(num_cpus=0.01, max_retries=_RESTARTS)(_merge)
 
-        def ask(block: FloatMatrix) -> Any:
+        def ask(block: FloatMatrix) -> list[Any]:
             reference = ray.put(block)
             answers = [actor.search.remote(partition, reference, k, effort) for actor, partition in self.parts]
-            while len(answers) > 1:
+            while len(answers) > _MERGE_FAN_IN:  # the last few are merged here, which saves them a way
                 groups = [answers[i : i + _MERGE_FAN_IN] for i in range(0, len(answers), _MERGE_FAN_IN)]
                 answers = [merge_task.remote(k, *group) if len(group) > 1 else group[0] for group in groups]
-            return answers[0]
+            return answers
+
+        def answered(references: list[Any]) -> Neighbors:
+            parts = _get(references)
+            return parts[0] if len(parts) == 1 else merge(parts, k)
 
         done: list[Neighbors] = []
-        waiting: deque[Any] = deque()
+        waiting: deque[list[Any]] = deque()
         for start in range(0, len(queries_QD), _QUERIES_PER_BLOCK):
             waiting.append(ask(np.ascontiguousarray(queries_QD[start : start + _QUERIES_PER_BLOCK])))
             if len(waiting) >= _BLOCKS_UNDER_WAY:
-                done.append(_get(waiting.popleft()))
-        done += [_get(reference) for reference in waiting]
+                done.append(answered(waiting.popleft()))
+        done += [answered(references) for references in waiting]
         if not done:
             return Neighbors(np.zeros((0, k), np.int64), np.zeros((0, k)))
-        return Neighbors(
-            np.concatenate([part.ids_QK for part in done]), np.concatenate([part.scores_QK for part in done])
+        return (
+            done[0]
+            if len(done) == 1
+            else Neighbors(
+                np.concatenate([part.ids_QK for part in done]), np.concatenate([part.scores_QK for part in done])
+            )
         )
 
     def last_search(self) -> list[Activity]:

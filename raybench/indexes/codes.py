@@ -30,7 +30,7 @@ from raybench.search.topk import best
 
 _DIAL = Dial("candidates scored again", is_needed=False, is_k_least=True)
 _SAMPLE = 65_536  # rows to learn from
-CODEBOOK_ROWS = 256 * 39  # faiss warns where a codebook of 256 is learnt from fewer
+PER_CENTROID = 39  # rows; faiss warns where a codebook is learnt from fewer
 _QUERY_BITS = 8  # of a query in RaBitQ; the rows have fewer
 
 
@@ -146,7 +146,7 @@ class Pq(_Codes):
     def _empty(self, vectors: Vectors) -> Any:
         spec = f"pq(codes={self.codes})"
         need_divisor(spec, vectors, self.codes)
-        need_rows(spec, vectors, CODEBOOK_ROWS, "for codebooks of 256")
+        need_rows(spec, vectors, 256 * PER_CENTROID, "for codebooks of 256")
         index = faiss.IndexPQ(vectors.dim, self.codes, 8, faiss.METRIC_INNER_PRODUCT)
         index.pq.cp.seed = 1_234 + self.seed
         return index

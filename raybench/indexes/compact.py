@@ -4,14 +4,17 @@ What is held is a few hundred bytes a row, whatever the dimensions. The price is
 looks at is fetched, from wherever the rows are, and scored in float32; the numbers of rows fetched are counted, per query and
 as different rows over all queries, because they say what re-embedding instead of fetching would cost.
 
+With codes of the rows held beside the graph (`store`), the walk is led by them, and only what it ends with is fetched.
+
 Its effort is the number of nodes in view, as of `hnsw`, whose walk this is (Malkov and Yashunin 2018, algorithms 2 and 5).
 
 Axes: Q queries, D dimensions, K results, C rows looked at together.
 """
 
+import dataclasses
 import heapq
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -19,44 +22,74 @@ import numpy.typing as npt
 
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.indexes.base import Activity, Dial, Held, check_effort
-from raybench.indexes.faiss_index import check_queries, in_order
-from raybench.indexes.graph import DIAL, Hnsw, graph_bytes
+from raybench.indexes.exact import score_rows
+from raybench.indexes.faiss_index import FaissIndex, add_rows, check_queries, in_order, learn
+from raybench.indexes.graph import DIAL, SAMPLE, Hnsw, graph_bytes, in_view, store_bytes
+from raybench.search.topk import best
 
 Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Compact:
-    """The graph of `hnsw(m=..., build_effort=...)`, built over the rows in full, which are then let go of."""
+    """The graph of `hnsw(m=..., build_effort=...)`, built over the rows in full, which are then let go of.
+
+    With a `store`, the walk is led by codes that are held, and only the nodes in view at its end are fetched and scored.
+    """
 
     m: int = 32
     build_effort: int = 200
+    store: Literal["none", "fp16", "sq8", "sq4", "pq"] = "none"
+    codes: int = 64  # pieces of a row where the store is pq
+    bits: int = 8  # of each piece
     seed: int = 0
 
     @property
     def spec(self) -> str:
         """The recipe as errors name it."""
-        return f"compact(m={self.m})"
+        return f"compact(m={self.m})" if self.store == "none" else f'compact(m={self.m}, store="{self.store}")'
 
     @property
     def dial(self) -> Dial | None:
         """Nodes in view."""
         return DIAL
 
-    def build(self, vectors: Vectors) -> "CompactIndex":
+    def build(self, vectors: Vectors) -> "CompactIndex | CodedIndex":
         """The graph over a run of rows. IndexRequestError for parameters that cannot be."""
         return self.serve(self.fill(vectors), vectors)
 
     def fill(self, vectors: Vectors) -> Any:
         """Link all rows, and keep the links alone."""
-        whole = Hnsw(self.m, self.build_effort, seed=self.seed).fill(vectors)
+        if self.store != "none":
+            return self._fill_codes(vectors, self.store)
+        whole = self._whole().fill(vectors)
         writer = faiss.VectorIOWriter()
         faiss.write_index(whole, writer, faiss.IO_FLAG_SKIP_STORAGE)
         return faiss.deserialize_index(faiss.vector_to_array(writer.data))
 
-    def serve(self, index: Any, vectors: Vectors) -> "CompactIndex":
+    def serve(self, index: Any, vectors: Vectors) -> "CompactIndex | CodedIndex":
         """Links of these rows, ready to search."""
+        if self.store != "none":
+            held = {"graph": graph_bytes(index)} | store_bytes(index)
+            return CodedIndex(self.spec, FaissIndex(self.spec, index, vectors.first_row, self._view, held), vectors)
         return CompactIndex(self.spec, _Links.of(index), vectors, {"graph": graph_bytes(index)})
+
+    def _whole(self) -> Hnsw:
+        return Hnsw(self.m, self.build_effort, seed=self.seed)
+
+    def _fill_codes(self, vectors: Vectors, store: Literal["fp16", "sq8", "sq4", "pq"]) -> Any:
+        """The links of the graph over rows in full, put over codes of them."""
+        coded = dataclasses.replace(self._whole(), store=store, codes=self.codes, bits=self.bits).empty(vectors)
+        if not coded.is_trained:
+            learn(coded, vectors, SAMPLE, self.seed)
+        whole = self._whole().fill(vectors)
+        add_rows(coded.storage, vectors)
+        coded.hnsw, coded.ntotal = whole.hnsw, whole.ntotal
+        return coded
+
+    def _view(self, effort: int | None, k: int) -> Any:
+        check_effort(self.spec, DIAL, effort, k)
+        return in_view(effort)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +145,34 @@ class CompactIndex:
             fetched += len(rows)
         self.activity = Activity(queries=len(queries_QD), fetched=fetched, different=int(seen.sum()))
         return in_order(scores_QK, ids_QK, self.vectors.first_row, k)
+
+    def last_search(self) -> list[Activity]:
+        """The rows that were fetched."""
+        return [self.activity]
+
+
+@dataclass(slots=True, eq=False)
+class CodedIndex:
+    """Links and codes, and the place from which the rows of the nodes in view are fetched."""
+
+    spec: str
+    index: FaissIndex
+    vectors: Vectors
+    activity: Activity = field(default_factory=Activity)
+
+    @property
+    def held_bytes(self) -> Held:
+        """Links, codes, and what was learnt for them."""
+        return self.index.held_bytes
+
+    def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
+        """The best k, by the rows in float64, of the nodes in view."""
+        check_queries(self.spec, queries_QD, self.vectors.dim, k)
+        check_effort(self.spec, DIAL, effort, k)
+        ids_QC = self.index.search(queries_QD, effort or k, effort).ids_QK
+        is_row_QC = ids_QC >= 0
+        self.activity = Activity(len(queries_QD), 0.0, int(is_row_QC.sum()), len(np.unique(ids_QC[is_row_QC])))
+        return best(ids_QC, score_rows(queries_QD, self.vectors, ids_QC), k)
 
     def last_search(self) -> list[Activity]:
         """The rows that were fetched."""

@@ -4,11 +4,12 @@ A recipe learns and adds (`fill`), and opens what was filled, or read from stora
 made so that it is the same again: rows that are learnt from are drawn by a seed, and what is learnt is learnt by one
 thread. (The graph of faiss 1.15 does not depend on its threads, as long as all rows are added at once.)
 
-Axes: N rows, Q queries, D dimensions, K results, S sampled rows.
+Axes: N rows, Q queries, T of them, D dimensions, K results, S sampled rows.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import faiss
@@ -25,6 +26,7 @@ Parameters = Callable[
     [int | None, int], Any
 ]  # effort and k to faiss's search parameters; IndexRequestError out of range
 
+_SHORT = 128  # results of a single query that are put in order without numpy
 _ADDED_ROWS = 65_536  # in float32 at a time
 
 
@@ -65,13 +67,30 @@ class FaissIndex:
 
 def in_order(scores_QK: Float32, ids_QK: npt.NDArray[np.int64], first_row: int, k: int) -> Neighbors:
     """What faiss found, as rows of the collection in the one order; places that it left empty are padding."""
-    is_row_QK = ids_QK >= 0
-    if k == ids_QK.shape[1] and is_row_QK.all() and (scores_QK[:, :-1] > scores_QK[:, 1:]).all():
-        # faiss orders by score; only ties and padding have to be put in order.
-        return Neighbors(ids_QK + first_row, scores_QK.astype(np.float64))
-    return best(
-        np.where(is_row_QK, ids_QK + first_row, -1), np.where(is_row_QK, scores_QK.astype(np.float64), -np.inf), k
-    )
+    if len(ids_QK) == 1 and k == ids_QK.shape[1] <= _SHORT and ids_QK[0, -1] >= 0:
+        return _alone(scores_QK, ids_QK + first_row)
+    if k != ids_QK.shape[1] or ids_QK.min(initial=0) < 0:
+        is_row_QK = ids_QK >= 0
+        rows_QK = np.where(is_row_QK, ids_QK + first_row, -1)
+        return best(rows_QK, np.where(is_row_QK, scores_QK.astype(np.float64), -np.inf), k)
+    # faiss orders by score; only ties have to be put in order.
+    rows_QK, wide_QK = ids_QK + first_row, scores_QK.astype(np.float64)
+    is_sure_QK = scores_QK[:, :-1] > scores_QK[:, 1:]
+    if not is_sure_QK.all():
+        tied_T = np.flatnonzero(~is_sure_QK.all(axis=1))
+        order_TK = np.lexsort((rows_QK[tied_T], -wide_QK[tied_T]), axis=-1)
+        rows_QK[tied_T] = rows_QK[tied_T[:, None], order_TK]
+        wide_QK[tied_T] = wide_QK[tied_T[:, None], order_TK]
+    return Neighbors(rows_QK, wide_QK)
+
+
+def _alone(scores_1K: Float32, rows_1K: npt.NDArray[np.int64]) -> Neighbors:
+    """The few results of one query: calls of numpy would take longer than the search of a small index."""
+    scores, rows = scores_1K[0].tolist(), rows_1K[0].tolist()
+    if any(score <= after for score, after in pairwise(scores)):
+        order = sorted(range(len(rows)), key=lambda place: (-scores[place], rows[place]))
+        rows_1K, scores_1K = rows_1K[:, order], scores_1K[:, order]
+    return Neighbors(rows_1K, scores_1K.astype(np.float64))
 
 
 def check_queries(spec: str, queries_QD: FloatMatrix, dim: int, k: int) -> None:

@@ -4,6 +4,7 @@ Its effort is the number of nodes that a search keeps in view (efSearch); it is 
 to k without a word.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,13 +13,13 @@ import faiss
 from raybench.arrays import Vectors
 from raybench.errors import IndexRequestError, WorkError
 from raybench.indexes.base import Dial, Held, check_effort
-from raybench.indexes.codes import CODEBOOK_ROWS
+from raybench.indexes.codes import PER_CENTROID
 from raybench.indexes.faiss_index import FaissIndex, code_bytes, float32_rows, learn, need_divisor, need_rows
 
 _STORES = {"fp16": "QT_fp16", "sq8": "QT_8bit", "sq4": "QT_4bit"}
 DIAL = Dial("nodes in view", is_k_least=True)
 """faiss would raise a lower effort to k without a word."""
-_SAMPLE = 65_536  # rows from which the ranges of sq8 and sq4, or codebooks, are learnt
+SAMPLE = 65_536  # rows from which the ranges of sq8 and sq4, or codebooks, are learnt
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Hnsw:
     m: int = 32
     build_effort: int = 200
     store: Literal["float32", "fp16", "sq8", "sq4", "pq"] = "float32"
-    codes: int = 64  # bytes of a row where the store is pq
+    codes: int = 64  # pieces of a row where the store is pq
+    bits: int = 8  # of each piece
     seed: int = 0
 
     @property
@@ -51,11 +53,11 @@ class Hnsw:
             raise IndexRequestError(
                 f"{self.spec}: m must be 2 to 512, and build_effort={self.build_effort} 1 to 100,000"
             )
-        index = self._empty(vectors)
+        index = self.empty(vectors)
         index.hnsw.efConstruction = self.build_effort
         index.hnsw.rng = faiss.RandomGenerator(12_345 + self.seed)
         if not index.is_trained:
-            learn(index, vectors, _SAMPLE, self.seed)
+            learn(index, vectors, SAMPLE, self.seed)
         index.add(float32_rows(vectors))  # at once: a graph that is added to in pieces is another, and may fall apart
         return index
 
@@ -66,22 +68,31 @@ class Hnsw:
         if effective != (self.m, 2 * self.m, self.build_effort, len(vectors)):
             raise WorkError(f"{self.spec}: faiss made a graph with m={effective[0]}, build_effort={effective[2]}")
         return FaissIndex(
-            self.spec, index, vectors.first_row, self._parameters, {"graph": graph_bytes(index)} | _store_bytes(index)
+            self.spec, index, vectors.first_row, self._parameters, {"graph": graph_bytes(index)} | store_bytes(index)
         )
 
-    def _empty(self, vectors: Vectors) -> Any:
+    def empty(self, vectors: Vectors) -> Any:
+        """An index that has learnt and linked nothing."""
         metric, dim = faiss.METRIC_INNER_PRODUCT, vectors.dim
         if self.store == "float32":
             return faiss.IndexHNSWFlat(dim, self.m, metric)
         if self.store == "pq":
             need_divisor(self.spec, vectors, self.codes)
-            need_rows(self.spec, vectors, CODEBOOK_ROWS, "for codebooks of 256")
-            return faiss.IndexHNSWPQ(dim, self.codes, self.m, 8, metric)
+            if not 4 <= self.bits <= 12:
+                raise IndexRequestError(f"{self.spec}: bits={self.bits} of a code must be 4 to 12")
+            need_rows(self.spec, vectors, PER_CENTROID << self.bits, f"for codebooks of {1 << self.bits}")
+            return faiss.IndexHNSWPQ(dim, self.codes, self.m, self.bits, metric)
         return faiss.IndexHNSWSQ(dim, getattr(faiss.ScalarQuantizer, _STORES[self.store]), self.m, metric)
 
     def _parameters(self, effort: int | None, k: int) -> Any:
         check_effort(self.spec, self.dial, effort, k)
-        return faiss.SearchParametersHNSW(efSearch=effort)
+        return in_view(effort)
+
+
+@functools.lru_cache(maxsize=256)
+def in_view(effort: int | None) -> Any:
+    """faiss's search parameters for so many nodes in view."""
+    return faiss.SearchParametersHNSW(efSearch=effort)
 
 
 def graph_bytes(index: Any) -> int:
@@ -90,7 +101,7 @@ def graph_bytes(index: Any) -> int:
     return int(graph.neighbors.size() * 4 + graph.offsets.size() * 8 + graph.levels.size() * 4)
 
 
-def _store_bytes(index: Any) -> Held:
+def store_bytes(index: Any) -> Held:
     """The rows that a graph is over, or their codes and what was learnt for them."""
     store = faiss.downcast_index(index.storage)
     if isinstance(store, faiss.IndexPQ):

@@ -3,6 +3,7 @@
 Its effort is the number of lists probed. In `ivf_pq` the rows of a list are codes of what the centroid leaves over.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,8 @@ import faiss
 from raybench.arrays import Vectors
 from raybench.errors import IndexRequestError, WorkError
 from raybench.indexes.base import Dial, Held, check_effort
+from raybench.indexes.codes import PER_CENTROID
 from raybench.indexes.faiss_index import FaissIndex, Parameters, add_rows, learn, need_divisor, need_rows
-
-_PER_CENTROID = 39  # rows that k-means wants for each centroid; faiss warns where there are fewer
 
 
 class _Inverted:
@@ -43,7 +43,7 @@ class _Inverted:
         """Learn centroids and codebooks from seeded rows, and put every row into its list."""
         if self.lists < 1:
             raise IndexRequestError(f"{self.spec} has no lists; use at least 1")
-        need_rows(self.spec, vectors, _PER_CENTROID * self.lists, f"{_PER_CENTROID} for each list")
+        need_rows(self.spec, vectors, PER_CENTROID * self.lists, f"{PER_CENTROID} for each list")
         index, learnt_from = self._empty(vectors)
         lists = faiss.extract_index_ivf(index)
         lists.cp.seed, lists.cp.spherical = 1_234 + self.seed, True  # centroids are compared by inner product
@@ -70,10 +70,14 @@ class _Inverted:
     def _parameters(self, index: Any) -> Parameters:
         is_turned = isinstance(index, faiss.IndexPreTransform)
 
-        def parameters(effort: int | None, k: int) -> Any:
-            check_effort(self.spec, self.dial, effort, k)
+        @functools.lru_cache(maxsize=256)
+        def probing(effort: int | None) -> Any:
             probes = faiss.SearchParametersIVF(nprobe=effort)
             return faiss.SearchParametersPreTransform(index_params=probes) if is_turned else probes
+
+        def parameters(effort: int | None, k: int) -> Any:
+            check_effort(self.spec, self.dial, effort, k)
+            return probing(effort)
 
         return parameters
 
@@ -116,7 +120,7 @@ class IvfPq(_Inverted):
         need_divisor(self.spec, vectors, self.codes)
         if not 4 <= self.bits <= 12:
             raise IndexRequestError(f"{self.spec}: bits={self.bits} of a code must be 4 to 12")
-        need_rows(self.spec, vectors, _PER_CENTROID << self.bits, f"for codebooks of {1 << self.bits}")
+        need_rows(self.spec, vectors, PER_CENTROID << self.bits, f"for codebooks of {1 << self.bits}")
         dim, metric = vectors.dim, faiss.METRIC_INNER_PRODUCT
         index = faiss.IndexIVFPQ(faiss.IndexFlatIP(dim), dim, self.lists, self.codes, self.bits, metric)
         index.pq.cp.seed = 1_234 + self.seed
