@@ -104,6 +104,7 @@ def evaluate(
             "sheets": sheets,
             "costs": made.costs,
             "tuned": made.tuned,
+            "failed": made.failed,
         }
         click.echo(json.dumps(done, ensure_ascii=False))
 

@@ -50,10 +50,15 @@ class Run:
     def tell_failed(self) -> None:
         """A table of the cells without a result, and a warning that it is there."""
         if self.failed:
-            rows = tuple((one["work"], one["system"], one["reason"]) for one in self.failed)
-            note = "What could not be built or asked; nothing was adjusted, and all else went on."
-            self.sheets.append(Sheet("Cells without a result", note, ("what", "system", "reason"), rows))
-            self.warnings.append(f"{len(rows)} of the grid's cells have no result: a table says why")
+            told: dict[tuple[str, str], list[str]] = {}
+            for one in self.failed:
+                told.setdefault((one["work"], one["reason"]), []).append(one["system"])
+            rows = tuple((work, reason, len(systems), systems[0]) for (work, reason), systems in told.items())
+            note = (
+                "What could not be built or asked; nothing was adjusted, and all else went on. First: one of the cells."
+            )
+            self.sheets.append(Sheet("Cells without a result", note, ("what", "reason", "cells", "first"), rows))
+            self.warnings.append(f"{len(self.failed)} of the grid's cells have no result: a table says why")
 
     def write(self, facts: dict[str, Any], command: str) -> None:
         """Write run.json; `facts` are of the machines that worked."""

@@ -11,7 +11,6 @@ Its effort is the number of nodes in view, as of `hnsw`, whose walk this is (Mal
 Axes: Q queries, D dimensions, K results, C rows looked at together.
 """
 
-import dataclasses
 import heapq
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,8 +22,8 @@ import numpy.typing as npt
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.indexes.base import Activity, Dial, Held, check_effort
 from raybench.indexes.exact import score_rows
-from raybench.indexes.faiss_index import FaissIndex, add_rows, check_queries, in_order, learn
-from raybench.indexes.graph import DIAL, SAMPLE, Hnsw, graph_bytes, in_view, store_bytes
+from raybench.indexes.faiss_index import FaissIndex, check_queries, in_order
+from raybench.indexes.graph import DIAL, Hnsw, graph_bytes
 from raybench.search.topk import best
 
 Float32 = npt.NDArray[np.float32]
@@ -60,36 +59,22 @@ class Compact:
 
     def fill(self, vectors: Vectors) -> Any:
         """Link all rows, and keep the links alone."""
+        filled = self._hnsw().fill(vectors)
         if self.store != "none":
-            return self._fill_codes(vectors, self.store)
-        whole = self._whole().fill(vectors)
+            return filled
         writer = faiss.VectorIOWriter()
-        faiss.write_index(whole, writer, faiss.IO_FLAG_SKIP_STORAGE)
+        faiss.write_index(filled, writer, faiss.IO_FLAG_SKIP_STORAGE)
         return faiss.deserialize_index(faiss.vector_to_array(writer.data))
 
     def serve(self, index: Any, vectors: Vectors) -> "CompactIndex | CodedIndex":
         """Links of these rows, ready to search."""
         if self.store != "none":
-            held = {"graph": graph_bytes(index)} | store_bytes(index)
-            return CodedIndex(self.spec, FaissIndex(self.spec, index, vectors.first_row, self._view, held), vectors)
+            return CodedIndex(self.spec, self._hnsw().serve(index, vectors), vectors)
         return CompactIndex(self.spec, _Links.of(index), vectors, {"graph": graph_bytes(index)})
 
-    def _whole(self) -> Hnsw:
-        return Hnsw(self.m, self.build_effort, seed=self.seed)
-
-    def _fill_codes(self, vectors: Vectors, store: Literal["fp16", "sq8", "sq4", "pq"]) -> Any:
-        """The links of the graph over rows in full, put over codes of them."""
-        coded = dataclasses.replace(self._whole(), store=store, codes=self.codes, bits=self.bits).empty(vectors)
-        if not coded.is_trained:
-            learn(coded, vectors, SAMPLE, self.seed)
-        whole = self._whole().fill(vectors)
-        add_rows(coded.storage, vectors)
-        coded.hnsw, coded.ntotal = whole.hnsw, whole.ntotal
-        return coded
-
-    def _view(self, effort: int | None, k: int) -> Any:
-        check_effort(self.spec, DIAL, effort, k)
-        return in_view(effort)
+    def _hnsw(self) -> Hnsw:
+        store = "float32" if self.store == "none" else self.store
+        return Hnsw(self.m, self.build_effort, store, self.codes, self.bits, self.seed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,12 +22,14 @@ from raybench.errors import DataError
 from raybench.indexes.base import Activity, Dial, Held, check_effort
 from raybench.metrics.counts import Counts, Pairs
 from raybench.search.certified import Questions, Scanner, search_part
-from raybench.search.topk import merge
+from raybench.search.certified.metric import scores_of
+from raybench.search.topk import best, merge
 from raybench.transforms.packed import is_packed
 
 _RESCORE_ROWS = 8_192  # candidates scored together in float64, so that memory stays flat
 _QUERY_ROWS = 1_024  # queries of one matrix product: 1,024 x 16,384 float32 scores stay within 64 MiB
 _DECODED_ROWS = 32_768  # rows that are held as codes: 100 MB of float32 at 768 dimensions
+_FEW_NUMBERS = 1_000_000  # in all rows: about a millisecond of float64
 _WORTH_THREADS = 50_000_000  # multiplications: about a millisecond of one core
 _UNDERFLOW = 2.0**-125  # per product, if the processor flushes denormal numbers to zero
 
@@ -84,6 +86,11 @@ class ExactIndex:
         self, questions: Questions, start: int, stop: int, k: int, floor_Q: npt.NDArray[np.float64]
     ) -> Neighbors:
         rows_ND = self.vectors.matrix_ND[start:stop]
+        if len(questions) == 1 and rows_ND.size <= _FEW_NUMBERS:
+            # A single query over few rows is sooner scored in float64 than scanned: threads alone take milliseconds.
+            scores_1N = scores_of(questions, questions.rows_QD[0], questions.norms_Q, rows_ND.astype(np.float64))[None]
+            rows_1N = np.arange(len(rows_ND))[None] + (self.vectors.first_row + start)
+            return best(rows_1N, scores_1N, k)
         # Threads take milliseconds to start: for less work than that, one is faster.
         threads = torch.get_num_threads() if len(questions) * rows_ND.size > _WORTH_THREADS else 1
         scanner = Scanner(threads=threads, block_rows=self.block_rows)

@@ -14,17 +14,20 @@ from raybench.arrays import Vectors
 from raybench.errors import IndexRequestError, WorkError
 from raybench.indexes.base import Dial, Held, check_effort
 from raybench.indexes.codes import PER_CENTROID
-from raybench.indexes.faiss_index import FaissIndex, code_bytes, float32_rows, learn, need_divisor, need_rows
+from raybench.indexes.faiss_index import FaissIndex, add_rows, code_bytes, float32_rows, learn, need_divisor, need_rows
 
 _STORES = {"fp16": "QT_fp16", "sq8": "QT_8bit", "sq4": "QT_4bit"}
 DIAL = Dial("nodes in view", is_k_least=True)
 """faiss would raise a lower effort to k without a word."""
-SAMPLE = 65_536  # rows from which the ranges of sq8 and sq4, or codebooks, are learnt
+_SAMPLE = 65_536  # rows from which the ranges of sq8 and sq4, or codebooks, are learnt
 
 
 @dataclass(frozen=True, slots=True)
 class Hnsw:
-    """`m` neighbours of each node (twice as many in the lowest layer), `build_effort` nodes in view while it is built."""
+    """`m` neighbours of each node (twice as many in the lowest layer), `build_effort` nodes in view while it is built.
+
+    Links are always those of the rows in full, whatever is kept of them: links made over short codes are far worse.
+    """
 
     m: int = 32
     build_effort: int = 200
@@ -53,12 +56,14 @@ class Hnsw:
             raise IndexRequestError(
                 f"{self.spec}: m must be 2 to 512, and build_effort={self.build_effort} 1 to 100,000"
             )
-        index = self.empty(vectors)
-        index.hnsw.efConstruction = self.build_effort
-        index.hnsw.rng = faiss.RandomGenerator(12_345 + self.seed)
-        if not index.is_trained:
-            learn(index, vectors, SAMPLE, self.seed)
-        index.add(float32_rows(vectors))  # at once: a graph that is added to in pieces is another, and may fall apart
+        whole = faiss.IndexHNSWFlat(vectors.dim, self.m, faiss.METRIC_INNER_PRODUCT)
+        whole.hnsw.efConstruction = self.build_effort
+        whole.hnsw.rng = faiss.RandomGenerator(12_345 + self.seed)
+        index = whole if self.store == "float32" else self._coded(vectors)  # which says no before anything is linked
+        whole.add(float32_rows(vectors))  # at once: a graph that is added to in pieces is another, and may fall apart
+        if index is not whole:
+            add_rows(index.storage, vectors)
+            index.hnsw, index.ntotal = whole.hnsw, whole.ntotal
         return index
 
     def serve(self, index: Any, vectors: Vectors) -> FaissIndex:
@@ -68,30 +73,33 @@ class Hnsw:
         if effective != (self.m, 2 * self.m, self.build_effort, len(vectors)):
             raise WorkError(f"{self.spec}: faiss made a graph with m={effective[0]}, build_effort={effective[2]}")
         return FaissIndex(
-            self.spec, index, vectors.first_row, self._parameters, {"graph": graph_bytes(index)} | store_bytes(index)
+            self.spec, index, vectors.first_row, self.parameters, {"graph": graph_bytes(index)} | _store_bytes(index)
         )
 
-    def empty(self, vectors: Vectors) -> Any:
-        """An index that has learnt and linked nothing."""
+    def _coded(self, vectors: Vectors) -> Any:
+        """An index over codes that has learnt them and linked nothing."""
         metric, dim = faiss.METRIC_INNER_PRODUCT, vectors.dim
-        if self.store == "float32":
-            return faiss.IndexHNSWFlat(dim, self.m, metric)
         if self.store == "pq":
             need_divisor(self.spec, vectors, self.codes)
             if not 4 <= self.bits <= 12:
                 raise IndexRequestError(f"{self.spec}: bits={self.bits} of a code must be 4 to 12")
             need_rows(self.spec, vectors, PER_CENTROID << self.bits, f"for codebooks of {1 << self.bits}")
-            return faiss.IndexHNSWPQ(dim, self.codes, self.m, self.bits, metric)
-        return faiss.IndexHNSWSQ(dim, getattr(faiss.ScalarQuantizer, _STORES[self.store]), self.m, metric)
+            index = faiss.IndexHNSWPQ(dim, self.codes, self.m, self.bits, metric)
+        else:
+            index = faiss.IndexHNSWSQ(dim, getattr(faiss.ScalarQuantizer, _STORES[self.store]), self.m, metric)
+        if not index.is_trained:
+            learn(index, vectors, _SAMPLE, self.seed)
+        return index
 
-    def _parameters(self, effort: int | None, k: int) -> Any:
+    def parameters(self, effort: int | None, k: int) -> Any:
+        """Faiss's search parameters; IndexRequestError for an effort out of range."""
         check_effort(self.spec, self.dial, effort, k)
-        return in_view(effort)
+        return _in_view(effort)
 
 
 @functools.lru_cache(maxsize=256)
-def in_view(effort: int | None) -> Any:
-    """faiss's search parameters for so many nodes in view."""
+def _in_view(effort: int | None) -> Any:
+    """Faiss's search parameters for so many nodes in view."""
     return faiss.SearchParametersHNSW(efSearch=effort)
 
 
@@ -101,7 +109,7 @@ def graph_bytes(index: Any) -> int:
     return int(graph.neighbors.size() * 4 + graph.offsets.size() * 8 + graph.levels.size() * 4)
 
 
-def store_bytes(index: Any) -> Held:
+def _store_bytes(index: Any) -> Held:
     """The rows that a graph is over, or their codes and what was learnt for them."""
     store = faiss.downcast_index(index.storage)
     if isinstance(store, faiss.IndexPQ):

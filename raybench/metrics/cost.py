@@ -22,7 +22,7 @@ from raybench.errors import DataError
 Times = npt.NDArray[np.float64]
 Ask = Callable[[int], object]  # answers the n-th query, or the n-th batch
 
-_SHORTEST_S = 0.5  # that batches are repeated for, so that the clock and the start do not count
+_SHORTEST_S = 0.25  # that batches are repeated for, so that the clock and the start do not count
 _MOST_ROUNDS = 50
 
 

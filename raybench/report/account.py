@@ -75,6 +75,9 @@ class Run:
     accounts: tuple[Account, ...]
     experiments: tuple[Mapping[str, Any], ...]
     sheets: tuple[Sheet, ...] = ()
+    costs: tuple[Mapping[str, Any], ...] = ()
+    tuned: tuple[Mapping[str, Any], ...] = ()
+    failed: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def total_s(self) -> float:
@@ -101,6 +104,9 @@ def read_run(out_uri: str) -> Run | None:
         seconds={stage: float(_as(value, (int, float), uri)) for stage, value in seconds.items()},
         accounts=tuple(_account(_as(item, dict, uri), uri) for item in _get(facts, "artifacts", list, uri) or []),
         experiments=tuple(_as(item, dict, uri) for item in _get(facts, "experiments", list, uri) or []),
+        costs=tuple(_as(item, dict, uri) for item in _get(facts, "costs", list, uri) or []),
+        tuned=tuple(_as(item, dict, uri) for item in _get(facts, "tuned", list, uri) or []),
+        failed=tuple(_as(item, dict, uri) for item in _get(facts, "failed", list, uri) or []),
         sheets=tuple(_sheet(_as(item, dict, uri), uri) for item in _get(facts, "sheets", list, uri) or []),
     )
 

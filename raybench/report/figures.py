@@ -29,7 +29,7 @@ class Figure:
 def letters(blocks: Sequence[Block]) -> dict[System, tuple[str, int]]:
     """The letter and the series number of every system, the same in all tables and plots of a page."""
     systems = dict.fromkeys(row.system for block in blocks for row in block.rows)
-    return {system: (_letter(number), number) for number, system in enumerate(systems)}
+    return {system: (letter(number), number) for number, system in enumerate(systems)}
 
 
 def panels(block: Block, names: Letters) -> tuple[Figure, ...]:
@@ -43,7 +43,7 @@ def wholes(block: Block, names: Letters, neighbors: Mapping[str, pa.Table]) -> t
     return (*_hit_curve(block, names), *_rank_bars(block, names, neighbors))
 
 
-def _letter(number: int) -> str:
+def letter(number: int) -> str:
     """A, B, ..., Z, AA, AB, ... as spreadsheets name columns."""
     text = ""
     number += 1

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from raybench import results, storage
 from raybench.errors import RequestError
 from raybench.metrics import MEASURES
-from raybench.report import figures, sheets, tables
+from raybench.report import figures, sheets, tables, tradeoff
 from raybench.report.account import Run, read_run
 from raybench.report.gallery import MOST_SYSTEMS, Gallery, gather
 from raybench.report.words import duration, facts, moment
@@ -118,6 +118,7 @@ def render(run: Run, sections: Sequence[Section], names: figures.Letters, notes:
         is_numeric=sheets.is_numeric,
         measures=tables.measure_order(record.measure for record in records),
         meanings={name: definition.says for name, definition in MEASURES.items() if name in kinds},
+        tradeoffs=tradeoff.tradeoffs(run.costs),
         methods=list(dict.fromkeys(record.method for record in records)),
         num_systems=len(names),
         most_systems=MOST_SYSTEMS,
@@ -201,6 +202,9 @@ def _summary(run: Run, records: Sequence[Record], notes: Sequence[str]) -> dict[
         "environment": run.environment,
         "seconds": run.seconds,
         "sheets": [asdict(sheet) for sheet in run.sheets],
+        "costs": list(run.costs),
+        "tuned": list(run.tuned),
+        "failed": list(run.failed),
         "notes": list(notes),
         "accounting": accounts,
         "records": [

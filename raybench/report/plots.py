@@ -15,7 +15,7 @@ from typing import Any
 
 from matplotlib import style
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from raybench.spec import content_key
 
@@ -83,6 +83,28 @@ class Curve:
     series: int
     cutoffs: tuple[int, ...]
     dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One cell of a trade-off: what it costs, what it gives, and whether another beats it in both."""
+
+    cost: float
+    cost_low: float | None
+    cost_high: float | None
+    value: float
+    low: float | None
+    high: float | None
+    is_beaten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One index at several efforts, by cost."""
+
+    key: str
+    series: int
+    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +186,48 @@ def stacked(bars: Sequence[Bar], name: str) -> str:
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(length=0)
         return _svg(figure, name)
+
+
+def trades(lines: Sequence[Trade], name: str, *, label: str) -> str:
+    """Quality over cost on a logarithmic axis; a hollow mark is beaten by another, letters stand at the best of each line."""
+    with _settings():
+        figure, axes = _panel(WHOLE_PT, 260, left_pt=38, bottom_pt=36, right_pt=20)
+        for line in lines:
+            colour, marker = _SERIES[line.series % NUM_SERIES], MARKERS[line.series % NUM_SERIES]
+            xs, ys = [point.cost for point in line.points], [point.value for point in line.points]
+            axes.plot(xs, ys, "-", color=colour, linewidth=1.2)
+            for point in line.points:
+                if point.low is not None and point.high is not None:
+                    axes.plot([point.cost] * 2, [point.low, point.high], color=colour, linewidth=1.4)
+                if point.cost_low is not None and point.cost_high is not None:
+                    axes.plot([point.cost_low, point.cost_high], [point.value] * 2, color=colour, linewidth=1.4)
+                fill = _PAPER if point.is_beaten else colour
+                axes.plot([point.cost], [point.value], marker, color=colour, markersize=6.5, markerfacecolor=fill)
+            axes.annotate(
+                line.key,
+                (xs[-1], ys[-1]),
+                xytext=(4, 5),
+                textcoords="offset points",
+                weight="bold",
+                color=_INK,
+                size=10,
+            )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(_short))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel(label)
+        axes.margins(x=0.08, y=0.1)
+        axes.grid(visible=True, axis="both")
+        axes.tick_params(length=0)
+        return _svg(figure, name)
+
+
+def _short(value: float, _: int) -> str:
+    """A number of an axis: 0.1, 10, 3k, 2M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
 
 
 def _settings() -> Any:
