@@ -23,7 +23,7 @@ from raybench.transforms.sketch import SketchRecipe
 from raybench.transforms.store import fit_once, load, open_transform
 
 SPECS = [
-    "float16()", "truncate(dim=16)", "pca(dim=8)", "sketch(bits=128)", "rotation()", "bfloat16()", "int8()", "int4()", "binary()",
+    "stored()", "float16()", "truncate(dim=16)", "pca(dim=8)", "sketch(bits=128)", "rotation()", "bfloat16()", "int8()", "int4()", "binary()",
     'chain("truncate(dim=16)", "int4()")', 'chain("rotation(seed=3)", "truncate(dim=24)", "binary()")',
 ]  # fmt: skip
 IN_FULL = ("bfloat16", "int8", "int4")  # whose queries are not rounded

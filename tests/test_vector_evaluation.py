@@ -55,10 +55,11 @@ def _content(vectors: Path, **changes: object) -> dict[str, object]:
     } | changes  # fmt: skip
 
 
-def _run(vectors: Path, out: Path, backend: object = None, **changes: object) -> Run:
+def _run(vectors: Path, out: Path, backend: object = None, indexes: object = None, **changes: object) -> Run:
     evaluation = evaluation_file.parse(json.dumps(_content(vectors, **changes)), "test")
     vector_runner.check_inputs(evaluation, str(out))
-    return vector_runner.run(evaluation, str(out), backend or LocalGold(2), Silent(), "test")
+    more = (indexes,) if indexes else ()
+    return vector_runner.run(evaluation, str(out), backend or LocalGold(2), Silent(), "test", *more)
 
 
 def _scores(queries: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
@@ -154,13 +155,18 @@ def test_a_rerun_makes_nothing_and_says_the_same(done, vectors):
 
 @pytest.mark.ray
 def test_actors_give_the_same_numbers(done, vectors, tmp_path, ray_cluster):
-    """Two actors on Ray: every number and every query's values are those of one process."""
+    """Two actors on Ray: every number and every query's values are those of one process; of indexes too."""
+    from raybench.distributed.backend import ray_backend
     from raybench.distributed.gold import RayGold
 
     grid = {"transforms": ["pca(dim=6)", "sketch(bits=64)", 'chain("truncate(dim=8)", "int8()")']}
-    there = _run(vectors, tmp_path, RayGold(2, 1), grid=grid, workers=2)
+    cost = {"queries": 9, "warm_up": 1, "indexes": ["sq4()@20", "hnsw(m=4)@12"]}
+    there = _run(vectors, tmp_path / "a", RayGold(2, 1), ray_backend, grid=grid, workers=2, shards=2, cost=cost)
+    here = _run(vectors, tmp_path / "b", shards=2, cost=cost)
+    assert [one["quality"] for one in there.costs] == [one["quality"] for one in here.costs]
+    assert all(one["on_shard_ms"] > 0 for one in there.costs)
     ours = {(one.transform, one.measure): one for one in done.records}
-    assert len(there.records) == 6
+    assert len(there.records) == 9
     for record in there.records:
         other = ours[record.transform, record.measure]
         assert (record.value, record.low, record.high, record.best_tie) == (
@@ -397,7 +403,7 @@ def test_projections_in_files_stand_beside_the_published_ones(vectors, done, tmp
         ({"grid": {"transforms": ["pcaa(dim=3)"]}}, ["pcaa", "pca"]),
         ({"grid": {"transforms": ["pca(dim=99)"]}}, ["pca(dim=99", "24 dimensions"]),
         ({"grid": {"transforms": ["truncate(dim=99)"]}}, ["truncate(dim=99)", "24 dimensions"]),
-        ({"grid": {"indexes": ["exact()"]}}, ["unknown key 'grid.indexes'"]),
+        ({"grid": {"efforts": [3]}}, ["unknown key 'grid.efforts'"]),
         ({"corpus": "no-such.npy"}, ["no-such.npy"]),
         ({"corpus": "npyy('x.npy')"}, ["npyy", "npy"]),
         ({"truth": "no-such.h5"}, ["no-such.h5"]),
@@ -523,3 +529,66 @@ def test_the_stand_in_runs_as_shipped(repository, tmp_path):
     recalls = {name: challenge_recall(knns, read["exact"], year=2023) for name, knns in read.items()}
     assert recalls["exact"] == 1
     assert 0.1 < recalls["sketch(bits=128)"] < recalls["pca(dim=32)"] < 1
+
+
+INDEXED = {
+    "grid": {"indexes": ["hnsw(m=4, build_effort=16)@10", "hnsw(m=4, build_effort=16)@64", "sq8()", "ivf_flat(lists=999)@1"]},
+    "cost": {"queries": 20, "warm_up": 2, "k": 10, "transforms": ["stored()", "truncate(dim=8)"]},
+    "tune": {"target": 0.8, "indexes": ["hnsw(m=4, build_effort=16)"]},
+    "compare": {
+        "effort": 16, "target": 0.8, "cost": {"queries": 20, "warm_up": 2},
+        "indexes": ["hnsw(m=4, build_effort=16)", "compact(m=4, build_effort=16)", "hnsw(m=4, store='pq', codes=7)"],
+    },
+}  # fmt: skip
+
+
+def test_indexes_over_vectors_are_measured_tuned_and_compared(vectors, tmp_path):
+    """Overlap with the proven truth, by cosine; what cannot be built is a row; partitions of one corpus are one index."""
+    run = _run(vectors, tmp_path, shards=2, **INDEXED)
+    rows, queries = np.load(vectors / "base.npy"), np.load(vectors / "queries.npy")
+    truth = _top(_scores(queries, rows, "cosine"), 10)
+    told = {(one["transform"], one["index"]): one for one in run.costs}
+    assert len(told) == 6
+    for (transform, index), one in told.items():
+        assert (one["quality"]["measure"], one["quality"]["queries"], one["rows"]) == ("overlap@10", QUERIES, ROWS)
+        if index == "sq8()" and transform == "stored()":
+            unit = rows.astype(np.float64) / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+            exact = np.mean(_overlaps(_top(_scores(queries, unit, "ip"), 10), truth, 10))
+            assert one["quality"]["value"] == pytest.approx(exact, abs=0.03)
+    hnsw = [told["stored()", f"hnsw(m=4, build_effort=16)@{effort}"]["quality"]["value"] for effort in (10, 64)]
+    assert hnsw[0] < hnsw[1]
+    assert told["truncate(dim=8)", "sq8()"]["quality"]["value"] < told["stored()", "sq8()"]["quality"]["value"]
+    [tuned] = run.tuned
+    assert tuned["effort"] is not None
+    assert tuned["encoder"] == run.evaluation.corpus
+    reasons = " ".join(one["reason"] for one in run.failed)
+    assert "ivf_flat(lists=999) needs" in reasons
+    assert "cannot be cut into 7 pieces" in reasons
+    [sheet] = [one for one in run.sheets if one.title.startswith("Compact against full")]
+    assert [row[0] for row in sheet.rows] == ["hnsw(m=4, build_effort=16)", "compact(m=4, build_effort=16)"]
+    assert sheet.rows[0][7] == "1.00 [1.00, 1.00]"
+    assert sheet.rows[1][3] < 1
+    assert int(sheet.rows[1][-1].replace(",", "")) >= 16
+    page = storage.read_bytes(write_report(run.out)).decode()
+    assert "Compact against full, nearest vectors" in page
+    assert "Quality against cost" in page
+    again = _run(vectors, tmp_path, shards=2, **INDEXED)
+    assert (again.costs, again.tuned) == (run.costs, run.tuned)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"metric": "l2"}, "indexes compare by inner product"),
+        ({"cost": {"k": 500}}, "cost.k looks at 500 neighbours and gold.k is"),
+        ({"tune": {"measure": "hit@1"}}, "needs judgments"),
+        ({"cost": {}, "grid": {}}, "no index to measure"),
+        ({"compare": {"indexes": ["hnsw()"]}}, "two indexes or more"),
+        ({"compare": {"indexes": ["hnsw()", "flat()"]}}, "list indexes that have an effort"),
+        ({"grid": {"indexes": ["hnsw(m=4)"]}}, "needs an effort"),
+    ],
+)
+def test_sections_of_indexes_that_cannot_be_are_refused(vectors, changes, words):
+    """When the file is read."""
+    with pytest.raises(RequestError, match=words):
+        evaluation_file.parse(json.dumps(_content(vectors, **(INDEXED | changes))), "test")

@@ -1,5 +1,6 @@
 """What `demo`, `run` and `embed` share: options, checks that come before any work, and what is printed at the end."""
 
+import functools
 import json
 import shlex
 import sys
@@ -123,11 +124,21 @@ def _run(evaluation: "Evaluation | VectorEvaluation", out: str, command: str, *,
             return runner.run(prepared, worker, TerminalReporter(), command)
     from raybench.experiments import vector_runner
 
+    with vectors_searched(evaluation, out, local=local) as searchers:
+        indexes = functools.partial(backend, local=local)
+        return vector_runner.run(evaluation, out, searchers, TerminalReporter(), command, indexes)
+
+
+@contextmanager
+def vectors_searched(evaluation: "VectorEvaluation", out: str, *, local: bool) -> "Iterator[GoldBackend]":
+    """Who searches the vectors of an evaluation, after its inputs were looked at."""
+    from raybench.experiments import vector_runner
+
     if local and evaluation.workers > 1:
         raise click.UsageError(f"workers={evaluation.workers}, but --local is one process; leave one of them out")
     vector_runner.check_inputs(evaluation, out)
     with gold_backend(local=local, workers=evaluation.workers) as searchers:
-        return vector_runner.run(evaluation, out, searchers, TerminalReporter(), command)
+        yield searchers
 
 
 def print_tables(made: "Run") -> None:

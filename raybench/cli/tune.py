@@ -1,5 +1,6 @@
 """`raybench tune EVALUATION.yaml --out URI`."""
 
+import functools
 import json
 
 import click
@@ -36,23 +37,26 @@ def command(
     # A setting makes the section where the file has none, so that it is checked like one that the file has.
     settings = (*settings, *(f"tune.{name}={value}" for name, value in given.items() if value is not None))
     loaded = evaluate.load(evaluation, settings)
-    if isinstance(loaded, Evaluation) and loaded.tune is None:
+    if loaded.tune is None:
         loaded = evaluate.load(evaluation, (*settings, f"tune.target={Tune().target}"))
-    if not isinstance(loaded, Evaluation):
-        raise click.UsageError(
-            f"{evaluation} is an evaluation of vectors, which has no indexes to tune; give one of images"
-        )
     out = storage.absolute(out)
     if dry_run:
         evaluate.print_plan(loaded, out, as_json=as_json)
         return
     check_writable(out)
-    from raybench.experiments import runner
-    from raybench.experiments.prepared import prepare
+    if isinstance(loaded, Evaluation):
+        from raybench.experiments import runner
+        from raybench.experiments.prepared import prepare
 
-    prepared = prepare(loaded, out)
-    with evaluate.backend(local=local) as worker:
-        found = runner.tune(prepared, worker, TerminalReporter())
+        prepared = prepare(loaded, out)
+        with evaluate.backend(local=local) as worker:
+            found = runner.tune(prepared, worker, TerminalReporter())
+    else:
+        from raybench.experiments import vector_runner
+
+        with evaluate.vectors_searched(loaded, out, local=local) as searchers:
+            indexes = functools.partial(evaluate.backend, local=local)
+            found = vector_runner.tune(loaded, out, searchers, TerminalReporter(), indexes)
     evaluate.print_tables(found)
     if as_json:
         click.echo(json.dumps({"ok": True, "out": out, "tuned": found.tuned}, ensure_ascii=False))

@@ -111,11 +111,20 @@ class Evaluation:
     seed: int = 0
 
 
+class HasIndexes(Protocol):
+    """A grid."""
+
+    @property
+    def indexes(self) -> tuple[str, ...]:
+        """Its indexes."""
+        ...
+
+
 class Sections(Protocol):
     """An evaluation with the sections that measure cells."""
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> HasIndexes:
         """What the sections choose from."""
         ...
 
@@ -175,7 +184,7 @@ def _most_results(index: str) -> int | None:
     return min((limit for limit in limits if limit), default=None)
 
 
-def tuned_indexes(grid: Grid, tune: Tune) -> tuple[str, ...]:
+def tuned_indexes(grid: HasIndexes, tune: Tune) -> tuple[str, ...]:
     """The indexes to tune, without efforts: those that are named, or those of the grid that have an effort."""
     bare = (str(dataclasses.replace(Spec.parse(text), at=None)) for text in grid.indexes)
     return tune.indexes or tuple(dict.fromkeys(text for text in bare if INDEXES.make(text).dial is not None))

@@ -12,7 +12,7 @@ from raybench.experiments.cell import Cell, Cells
 from raybench.experiments.compared import compare_cell, compared_sheet
 from raybench.experiments.cost_sheets import cost_sheets
 from raybench.experiments.costs import cost_cell
-from raybench.experiments.evaluation import Compare, Cost, Grid, Sections, Tune, tuned_indexes
+from raybench.experiments.evaluation import Compare, Cost, HasIndexes, Sections, Tune, tuned_indexes
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
 from raybench.experiments.tuning import ENOUGH, tune_cell, tuned_sheet
@@ -28,7 +28,9 @@ def measure_sections(progress: Run, sections: Sections, cells: Cells, backend: B
         _compare_cells(progress, sections.compare, cells, backend, reporter)
 
 
-def _cost_cells(progress: Run, cost: Cost, grid: Grid, cells: Cells, backend: Backend, reporter: Reporter) -> None:
+def _cost_cells(
+    progress: Run, cost: Cost, grid: HasIndexes, cells: Cells, backend: Backend, reporter: Reporter
+) -> None:
     for cell in cells.of(cost, cost.indexes or grid.indexes):
         with _row(progress, "timing", cell):
             told = cost_cell(cell, cost, progress.out, backend, reporter)
@@ -37,7 +39,7 @@ def _cost_cells(progress: Run, cost: Cost, grid: Grid, cells: Cells, backend: Ba
         progress.sheets += cost_sheets(cost, progress.costs)
 
 
-def tune_cells(progress: Run, tune: Tune, grid: Grid, cells: Cells, backend: Backend, reporter: Reporter) -> None:
+def tune_cells(progress: Run, tune: Tune, grid: HasIndexes, cells: Cells, backend: Backend, reporter: Reporter) -> None:
     """Tune every index for every direction, encoder and transform of a section."""
     found: list[dict[str, Any]] = []
     for cell in cells.of(tune, tuned_indexes(grid, tune)):

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from raybench.environment import parse_bytes
 from raybench.errors import RequestError, SpecError
-from raybench.experiments.evaluation import Intervals
+from raybench.experiments.evaluation import Compare, Cost, Intervals, Tune
 from raybench.experiments.ranges import check_name, check_once, check_ranges, interval_ranges
+from raybench.experiments.section_checks import check_presence, check_sections, printed, printed_section
 from raybench.formats import recipe_of
 from raybench.metrics import parse_measure
 from raybench.sisap import task_of
@@ -43,7 +44,8 @@ class Projection:
 class VectorGrid:
     """The spaces that are made here."""
 
-    transforms: tuple[str, ...] = ()
+    transforms: tuple[str, ...] = ()  # searched exactly, each a space
+    indexes: tuple[str, ...] = ()  # over the vectors as they are stored, where no section chooses otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,11 @@ class VectorEvaluation:
     projections: tuple[Projection, ...] = ()
     measures: tuple[str, ...] = ("overlap@10", "overlap@30", "overlap@100")
     challenge: Challenge | None = None
+    cost: Cost | None = None
+    tune: Tune | None = None
+    compare: Compare | None = None
     intervals: Intervals = field(default_factory=Intervals)
+    shards: int = 1  # partitions of an index
     workers: int = 0  # processes that search; 0 takes one per node
     seed: int = 0
 
@@ -115,6 +121,7 @@ def checked(evaluation: VectorEvaluation, where: str) -> VectorEvaluation:
         (
             ("gold.k", evaluation.gold.k, 1, 1_000_000),
             ("workers", evaluation.workers, 0, 100_000),
+            ("shards", evaluation.shards, 1, 100_000),
             ("seed", evaluation.seed, 0, 2**63 - 1),
             *interval_ranges(evaluation.intervals),
         ),
@@ -126,11 +133,43 @@ def checked(evaluation: VectorEvaluation, where: str) -> VectorEvaluation:
             f"neighbours; set gold.k to {evaluation.depth} or more"
         )
 
-    def printed(texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(Spec.parse(text)) for text in texts)
+    grid = VectorGrid(printed(evaluation.grid.transforms), printed(evaluation.grid.indexes))
+    has_sections = evaluation.cost or evaluation.tune or evaluation.compare
+    made = dataclasses.replace(
+        evaluation, grid=grid, measures=printed(evaluation.measures), tune=printed_section(evaluation.tune),
+        cost=printed_section(evaluation.cost if has_sections or not grid.indexes else Cost()),
+        compare=printed_section(evaluation.compare),
+    )  # fmt: skip
+    _check_sections(made, where)
+    return made
 
-    grid = VectorGrid(printed(evaluation.grid.transforms))
-    return dataclasses.replace(evaluation, grid=grid, measures=printed(evaluation.measures))
+
+def _check_sections(evaluation: VectorEvaluation, where: str) -> None:
+    """Sections of indexes: what they need of the metric, of the truth, and of the file."""
+    for text in evaluation.grid.indexes:
+        check_presence(text)
+    check_once("grid.indexes", evaluation.grid.indexes, evaluation.grid.indexes, where)
+    if not (evaluation.cost or evaluation.tune or evaluation.compare):
+        return
+    check_sections(evaluation, (), (), where)
+    if evaluation.metric not in ("ip", "cosine"):
+        raise RequestError(
+            f"{where}: indexes compare by inner product; use metric ip or cosine, not {evaluation.metric}"
+        )
+    if evaluation.cost and not (evaluation.cost.indexes or evaluation.grid.indexes):
+        raise RequestError(f"{where}: there is no index to measure; list some, as in grid.indexes=[hnsw(m=32)@64]")
+    looked_at = [
+        ("cost.k", evaluation.cost.k if evaluation.cost else 0),
+        ("tune.measure", (parse_measure(evaluation.tune.measure).k or 0) if evaluation.tune else 0),
+        ("compare.cost.k", evaluation.compare.cost.k if evaluation.compare else 0),
+    ]
+    for key, k in looked_at:
+        if k > evaluation.gold.k:
+            raise RequestError(
+                f"{where}: {key} looks at {k} neighbours and gold.k is {evaluation.gold.k}; raise gold.k"
+            )
+    if evaluation.tune and parse_measure(evaluation.tune.measure).needs != "gold":
+        raise RequestError(f"{where}: tune.measure={evaluation.tune.measure} needs judgments; use overlap@k")
 
 
 def _check_places(evaluation: VectorEvaluation) -> None:

@@ -8,7 +8,8 @@ Searches and fits are artifacts and are not done again; a search that was stoppe
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -20,11 +21,15 @@ from raybench.environment import parse_bytes
 from raybench.errors import RequestError
 from raybench.experiments import challenge, sheets
 from raybench.experiments.agreement import agreement
+from raybench.experiments.backend import Backend, LocalBackend
+from raybench.experiments.evaluation import Tune
+from raybench.experiments.file_rows import DIRECTION, cells
 from raybench.experiments.gold import GoldBackend, GoldRequest, Workers, find_gold, plan_gold
 from raybench.experiments.records import make_records, per_query_table
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.rescoring import score_found
 from raybench.experiments.run_file import Run, Sheet
+from raybench.experiments.sections import measure_sections, tune_cells
 from raybench.experiments.spaces import Searched, Space, check_fits, projections, spaces, stored
 from raybench.experiments.vector_evaluation import VectorEvaluation
 from raybench.formats import open_neighbors, open_vectors
@@ -34,8 +39,9 @@ from raybench.metrics import Pairs, evaluate_overlap, parse_measure
 from raybench.results import Record
 from raybench.spec import content_key
 
+OpenBackend = Callable[[], AbstractContextManager[Backend]]
 FORMAT = 1  # raise it when the same inputs give other numbers
-DIRECTION = "nearest_vectors"
+
 _UNRELATED = 0.5  # of a published truth that is right: even float32 and other tie orders agree far better
 
 
@@ -78,8 +84,18 @@ def check_goes_with(published: StoredNeighbors, evaluation: VectorEvaluation) ->
         )
 
 
-def run(evaluation: VectorEvaluation, out: str, backend: GoldBackend, reporter: Reporter, command: str) -> Run:
-    """Run an evaluation into its folder; returns what was made. The report is written by the caller."""
+def _in_this_process() -> AbstractContextManager[Backend]:
+    return nullcontext(LocalBackend())
+
+
+def run(
+    evaluation: VectorEvaluation, out: str, backend: GoldBackend, reporter: Reporter, command: str,
+    open_indexes: OpenBackend = _in_this_process,
+) -> Run:  # fmt: skip
+    """Run an evaluation into its folder; returns what was made. The report is written by the caller.
+
+    `open_indexes` gives who builds and searches indexes, for the sections that measure them.
+    """
     started, progress = time.perf_counter(), Run(evaluation, out)
     seen = spaces(evaluation, out, reporter)  # first, because what cannot be fitted should not wait for a long search
     exact = _search(evaluation, stored(evaluation), out, backend, reporter)
@@ -101,8 +117,24 @@ def run(evaluation: VectorEvaluation, out: str, backend: GoldBackend, reporter: 
     progress.sheets += _sheets(evaluation, [exact, *others], progress.records, progress)
     for one in [exact, *others]:
         progress.seconds[f"searching {one.space.name}"] = one.search_s
+    if evaluation.cost or evaluation.tune or evaluation.compare:
+        with open_indexes() as indexes:
+            measure_sections(progress, evaluation, cells(evaluation, exact), indexes, reporter)
     progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
     progress.write(facts, command)
+    return progress
+
+
+def tune(
+    evaluation: VectorEvaluation, out: str, backend: GoldBackend, reporter: Reporter, open_indexes: OpenBackend
+) -> Run:
+    """Find the truth where it is missing, and tune the efforts of indexes; run.json stays as it is."""
+    progress = Run(evaluation, out)
+    exact = _search(evaluation, stored(evaluation), out, backend, reporter)
+    with open_indexes() as indexes:
+        settings = evaluation.tune or Tune()
+        tune_cells(progress, settings, evaluation.grid, cells(evaluation, exact), indexes, reporter)
+    progress.tell_failed()
     return progress
 
 

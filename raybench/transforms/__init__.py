@@ -7,6 +7,7 @@ from raybench.transforms.plain import Float16, Truncate
 TRANSFORMS: Registry[TransformRecipe] = Registry(
     "transform",
     {
+        "stored": "raybench.transforms.plain:Stored",
         "float16": "raybench.transforms.plain:Float16",
         "truncate": "raybench.transforms.plain:Truncate",
         "pca": "raybench.transforms.pca:PcaRecipe",

@@ -17,6 +17,41 @@ _LARGEST = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True, slots=True)
+class Stored(Symmetric):
+    """Vectors as they are stored, whatever their dtype."""
+
+    @property
+    def needs_fit(self) -> bool:
+        """Never."""
+        return False
+
+    def fit(self, corpus: Rows | None = None, seed: int = 0) -> "Stored":  # noqa: ARG002 (there is nothing to learn)
+        """Itself."""
+        return self
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """The same."""
+        return vectors
+
+    def out_dim(self, dim: int) -> int:
+        """The same."""
+        return dim
+
+    def out_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The same."""
+        return dtype
+
+    def metric(self, asked: str) -> str:
+        """The same."""
+        return asked
+
+    @property
+    def key(self) -> str:
+        """Its spec."""
+        return "stored()"
+
+
+@dataclass(frozen=True, slots=True)
 class Float16(Symmetric):
     """Half precision; vectors that are stored as float16, as embeddings here are, stay as they are."""
 
