@@ -21,6 +21,8 @@ MEMBERS = [
     ("exact()", None, None, 1.0),
     ("flat()", None, None, 1.0),
     ("hnsw(m=16, build_effort=80)", 128, ROWS, 0.97),
+    ('torch_flat(device="cpu")', None, None, 1.0),
+    ('torch_flat(device="cpu", dtype="bfloat16")', None, None, 0.9),
     ('hnsw(m=16, build_effort=80, store="fp16")', 128, ROWS, 0.97),
     ('hnsw(m=16, build_effort=80, store="sq8")', 128, None, 0.9),
     ('hnsw(m=16, build_effort=80, store="sq4")', 128, None, 0.5),
@@ -98,7 +100,7 @@ def _overlap(found: Neighbors, truth: np.ndarray, k: int) -> float:
 
 def test_the_list_is_the_whole_family():
     """Whoever adds an index adds it to the contract."""
-    assert {Spec.parse(spec).name for spec in SPECS} == set(INDEXES.names)
+    assert {Spec.parse(spec).name for spec in SPECS} == set(INDEXES.names) - {"cagra"}  # which needs a GPU
 
 
 @pytest.mark.parametrize(("spec", "effort", "full", "least"), MEMBERS)
@@ -118,7 +120,7 @@ def test_it_finds_nearly_all(spec, effort, full, least, data, truth, built):
             np.array([(data[0].astype(np.float64) * query.astype(np.float64)).sum(axis=1) for query in data[1]]),
             found.ids_QK[:, :1], axis=1,
         )[:, 0])  # fmt: skip
-    if name in ("flat", "ivf_flat") or spec == SPECS[2]:
+    if name in ("flat", "ivf_flat") or spec in (SPECS[2], 'torch_flat(device="cpu")'):
         np.testing.assert_allclose(found.scores_QK[:, 0], truth[1][:, 0], atol=2e-6)
 
 
@@ -177,6 +179,9 @@ def test_bytes_are_those_that_are_held(built):
     """What is counted is within a hundredth of what faiss writes, and codes are as short as they say."""
     for spec in SPECS[1:]:
         index = built(spec)
+        if spec.startswith("torch"):
+            assert index.held_bytes == {"rows": ROWS * DIM * (2 if "bfloat16" in spec else 4)}
+            continue
         if spec.startswith("rerank"):
             assert index.held_bytes == index.index.held_bytes
             continue
@@ -280,6 +285,8 @@ def test_wrong_requests_are_one_sentence(spec, effort, full, least, data, built)
         ("pq(codes=0)", "cut into 0"),
         ("rabitq(bits=10)", "1 to 9"),
         ('flat(device="gpu")', "no GPU"),
+        ("torch_flat()", "found no GPU"),
+        ("cagra()", "pip install cuvs"),
         ('rerank("exact()")', "how many candidates"),
         ('rerank("hnsw(m=8)@64", candidates=20)', "index without effort inside"),
         ('rerank("hsnw(m=8)", candidates=20)', "did you mean 'hnsw'"),
@@ -287,7 +294,7 @@ def test_wrong_requests_are_one_sentence(spec, effort, full, least, data, built)
 )
 def test_wrong_parameters_are_one_sentence(spec, words, data):
     """What cannot be built says why."""
-    if "gpu" in spec and getattr(faiss, "get_num_gpus", int)():
+    if ("gpu" in spec or "torch" in spec or "cagra" in spec) and getattr(faiss, "get_num_gpus", int)():
         pytest.skip("there is a GPU")
     with pytest.raises(RequestError, match=words):
         INDEXES.make(spec).build(Vectors(data[0]))
@@ -316,7 +323,7 @@ def test_values_outside_the_learnt_range_are_clipped(data):
     assert decoded[3] == pytest.approx(0.1, abs=2e-3)
 
 
-FILLED = [member for member in MEMBERS if Spec.parse(member[0]).name not in ("exact", "rerank")]
+FILLED = [member for member in MEMBERS if Spec.parse(member[0]).name not in ("exact", "torch_flat", "rerank")]
 
 
 @pytest.mark.parametrize(("spec", "effort", "full", "least"), FILLED)

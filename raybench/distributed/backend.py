@@ -13,6 +13,7 @@ from raybench.embedding.local import Progress
 from raybench.environment import environment
 from raybench.indexes.base import IndexRecipe
 from raybench.indexes.exact import Exact
+from raybench.indexes.rerank import inner
 from raybench.indexes.stored import RowSource
 from raybench.transforms import Transform
 
@@ -22,7 +23,7 @@ class RayBackend:
 
     def __init__(self, lifetime: ExitStack) -> None:
         self._lifetime = lifetime
-        self._actors: dict[int, tuple[Any, ...]] = {}  # by the number of partitions
+        self._actors: dict[tuple[int, bool], tuple[Any, ...]] = {}  # by the number of partitions, and whether on GPUs
 
     def facts(self) -> dict[str, Any]:
         """The facts of the driver's machine and of the cluster."""
@@ -42,18 +43,21 @@ class RayBackend:
         self, collection: RowSource, transform: Transform, recipe: IndexRecipe, shards: int, out: str
     ) -> Iterator[ShardedIndex]:
         """Partitions of a collection on actors; what they fill is kept below `out`."""
-        yield sharded_index(self._partition_actors(collection, shards), collection, transform, recipe, out)
+        needs_gpu = getattr(inner(recipe), "device", "cpu") != "cpu"
+        actors = self._partition_actors(collection, shards, gpus=needs_gpu)
+        yield sharded_index(actors, collection, transform, recipe, out)
 
     @contextmanager
     def exact(self, collection: RowSource, transform: Transform, recipe: Exact, shards: int) -> Iterator[ShardedIndex]:
         """The same, of exact partitions."""
         yield sharded_index(self._partition_actors(collection, shards), collection, transform, recipe)
 
-    def _partition_actors(self, collection: RowSource, shards: int) -> tuple[Any, ...]:
+    def _partition_actors(self, collection: RowSource, shards: int, *, gpus: bool = False) -> tuple[Any, ...]:
         shards = min(shards, max(1, len(collection)))
-        if shards not in self._actors:
-            self._actors[shards] = self._lifetime.enter_context(partition_actors(shards, cluster_facts()))
-        return self._actors[shards]
+        if (shards, gpus) not in self._actors:
+            made = self._lifetime.enter_context(partition_actors(shards, cluster_facts(), gpus=gpus))
+            self._actors[shards, gpus] = made
+        return self._actors[shards, gpus]
 
 
 @contextmanager

@@ -146,13 +146,22 @@ def _get(references: Any) -> Any:
 
 
 @contextmanager
-def partition_actors(shards: int, cluster: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    """Actors for up to so many partitions; they end with the block."""
+def partition_actors(shards: int, cluster: dict[str, Any], *, gpus: bool = False) -> Iterator[tuple[Any, ...]]:
+    """Actors for up to so many partitions, each with a GPU of its own where `gpus`; they end with the block.
+
+    RequestError where there are fewer GPUs than partitions, which would wait for ever.
+    """
+    if gpus and shards > int(cluster["gpus"]):
+        raise RequestError(
+            f"{shards} partitions need a GPU each, and the cluster has {cluster['gpus']:g}; use fewer shards"
+        )
     cpus, threads = _actor_cpus(shards, float(cluster["cpus"]))
     # A CPU worker must not see GPUs, or the first library that looks for one takes GPU 0.
-    runtime_env = {"env_vars": {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}}
+    hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
+    runtime_env = {"env_vars": hidden | {"OMP_NUM_THREADS": str(threads)}}
     actor_class = ray.remote(
         num_cpus=cpus,
+        num_gpus=int(gpus),
         max_restarts=_RESTARTS,
         max_task_retries=_RESTARTS,
         scheduling_strategy="SPREAD",

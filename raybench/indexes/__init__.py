@@ -18,6 +18,8 @@ INDEXES: Registry[IndexRecipe] = Registry(
         "pq": "raybench.indexes.codes:Pq",
         "rabitq": "raybench.indexes.codes:RaBitQ",
         "binary": "raybench.indexes.codes:Binary",
+        "torch_flat": "raybench.indexes.torch_flat:TorchFlat",
+        "cagra": "raybench.indexes.cagra:Cagra",
         "rerank": "raybench.indexes.rerank:Rerank",
     },
     takes_at=True,
