@@ -1,10 +1,12 @@
 """The plan of an evaluation, for `--dry-run`: what would be read, made and used, without starting or writing anything."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from raybench import storage
 from raybench.environment import available_cores, parse_bytes
-from raybench.experiments.evaluation import Evaluation
+from raybench.experiments.evaluation import Chosen, Evaluation, Sections, tuned_indexes
 from raybench.experiments.vector_evaluation import VectorEvaluation
 from raybench.preflight import check_readable
 from raybench.sources import SOURCES
@@ -45,7 +47,29 @@ def _of_images(evaluation: Evaluation, out: str) -> dict[str, Any]:
         f"{experiments} experiments over {evaluation.shards} index shards, each with "
         f"{len(evaluation.measures)} measures: {', '.join(evaluation.measures)}"
     )
+    lines += _sections(evaluation, evaluation.directions, evaluation.encoders, evaluation.grid.transforms)
     return content
+
+
+def _sections(
+    sections: Sections, directions: Sequence[str], encoders: Sequence[str], transforms: Sequence[str]
+) -> list[str]:
+    """What the sections that measure cells will do."""
+
+    def cells(section: Chosen, indexes: Sequence[str]) -> int:
+        chosen = (section.directions or directions, section.encoders or encoders, section.transforms or transforms)
+        return math.prod(map(len, (*chosen, indexes)))
+
+    lines = []
+    if sections.cost is not None:
+        lines.append(f"measure what {cells(sections.cost, sections.cost.indexes or sections.grid.indexes)} cells cost")
+    if sections.tune is not None:
+        count = cells(sections.tune, tuned_indexes(sections.grid, sections.tune))
+        lines.append(f"tune {count} efforts to {sections.tune.measure} of {sections.tune.target:g}")
+    if sections.compare is not None:
+        count = cells(sections.compare, sections.compare.indexes)
+        lines.append(f"compare {count} indexes at effort {sections.compare.effort} and at {sections.compare.target:g}")
+    return lines
 
 
 def _of_vectors(evaluation: VectorEvaluation, out: str) -> dict[str, Any]:
@@ -66,6 +90,7 @@ def _of_vectors(evaluation: VectorEvaluation, out: str) -> dict[str, Any]:
         lines.append(f"compare the truth with {evaluation.truth}")
     if evaluation.challenge is not None:
         lines.append(f"{len(names) + 1} result files for SISAP {evaluation.challenge.year} into {out}/sisap")
+    lines += _sections(evaluation, ("nearest_vectors",), (evaluation.corpus,), ("stored()",))
     return {
         "name": evaluation.name, "corpus": evaluation.corpus, "rows": gold.rows, "queries": gold.queries,
         "flop": gold.flop, "spaces": names, "lines": lines,
