@@ -11,6 +11,10 @@ import pytest
 
 from raybench import results, storage
 
+# Timings are not what is tested here.
+FEW = [part for name in ("cost.queries", "cost.warm_up", "compare.cost.queries") for part in ("--set", f"{name}=20")]
+NONE = [part for name in ("cost", "tune", "compare") for part in ("--set", f"{name}=null")]
+
 
 def _demo(arguments: list[str], folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "raybench", *arguments, "--json"]
@@ -26,7 +30,7 @@ def _demo(arguments: list[str], folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The demo in one process, in a folder of its own."""
-    return _demo(["demo", "--local"], tmp_path_factory.mktemp("demo"))
+    return _demo(["demo", "--local", *FEW], tmp_path_factory.mktemp("demo"))
 
 
 def _value(demo: dict[str, Any], measure: str, model: str, direction: str = "text_to_image") -> dict[str, Any]:
@@ -73,11 +77,29 @@ def test_the_accounting_shows_what_was_broken(local):
     assert Path(local["report"]).read_text().count("data:image/jpeg") > 20
 
 
+def test_it_shows_what_indexes_cost_and_which_effort_is_enough(local):
+    """Each section has its results: precision costs little, candidates make up for it, and compact is smaller."""
+    quality = {(one["transform"], one["index"]): one["quality"]["value"] for one in local["costs"]}
+    held = {(one["transform"], one["index"]): one["resident_bytes"] for one in local["costs"]}
+    few = 'chain("truncate(dim=16)", "int4()")'
+    assert quality["float16()", "exact()"] == 1
+    assert quality["int8()", "exact()"] > 0.98
+    assert quality[few, "exact()"] < 0.9 < quality[few, 'rerank("exact()", candidates=32)']
+    assert held["float16()", "exact()"] == 2 * held["int8()", "exact()"] == 32 * held[few, "exact()"]
+    assert [one["effort"] is not None and one["confirmed"] for one in local["tuned"]] == [True, True]
+    [compared] = [sheet for sheet in local["sheets"] if sheet["title"].startswith("Compact against full")]
+    assert [row[3] for row in compared["rows"]] == sorted((row[3] for row in compared["rows"]), reverse=True)
+    page = Path(local["report"]).read_text()
+    for words in ("Quality against cost", "What it costs", "Tuned efforts", "Compact against full"):
+        assert words in page
+    assert local["failed"] == []
+
+
 @pytest.mark.ray
 @pytest.mark.s3
 def test_the_demo_on_ray_and_s3_equals_the_local_one(local, s3, tmp_path):
     """On Ray with --out s3://: the records and every byte of the vectors are those of the run in one process."""
-    remote = _demo(["run", "demo", "--out", f"{s3}/runs/demo"], tmp_path)
+    remote = _demo(["run", "demo", "--out", f"{s3}/runs/demo", *NONE], tmp_path)
 
     assert remote["records"] == local["records"]
     assert storage.exists(remote["report"])

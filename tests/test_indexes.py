@@ -375,3 +375,43 @@ def test_filled_indexes_on_s3(data, s3):
     second = open_index(recipe, few, rows, f"{s3}/filled").search(data[1], K, 50)
     np.testing.assert_array_equal(first.ids_QK, second.ids_QK)
     np.testing.assert_array_equal(first.ids_QK, Exact().build(few).search(data[1], K).ids_QK)
+
+
+def _copied(rows: int = 3_000, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of which a third are copies, many of a few; and queries near to all kinds."""
+    rows_ND, queries_QD = _data(rows, seed)
+    random = np.random.default_rng(seed)
+    where = random.permutation(rows)[: rows // 3]
+    rows_ND[where] = rows_ND[random.choice(12, len(where))]
+    return rows_ND, queries_QD
+
+
+@pytest.mark.parametrize(
+    "spec", ["hnsw(m=8, build_effort=40)", 'hnsw(m=8, build_effort=40, store="sq8")', "compact(m=8, build_effort=40)"]
+)
+def test_copies_are_one_node_and_all_of_them_are_found(spec, tmp_path):
+    """A graph over a collection with many copies reaches every row, in row order; a graph that links each copy does not."""
+    rows_ND, queries_QD = _copied()
+    asked_QD = np.concatenate([queries_QD, rows_ND[:12].astype(np.float32)])
+    exact = Exact().build(Vectors(rows_ND, 50)).search(asked_QD, 40)
+    recipe, vectors = INDEXES.make(spec), Vectors(rows_ND, 50)
+    index = recipe.build(vectors)
+    found = index.search(asked_QD, 40, 800)
+    check_order(found, 3_050)
+    least = 0.9 if "sq8" in spec else 0.99
+    assert _overlap(found, exact.ids_QK, 40) > least
+    assert _overlap(Neighbors(found.ids_QK[-12:], found.scores_QK[-12:]), exact.ids_QK[-12:], 40) == 1
+    plain = faiss.IndexHNSWFlat(DIM, 8, faiss.METRIC_INNER_PRODUCT)
+    plain.hnsw.efConstruction = 40
+    plain.add(rows_ND.astype(np.float32))
+    scores_QK, _ = plain.search(asked_QD, 40, params=faiss.SearchParametersHNSW(efSearch=800))
+    # By score, so that it does not matter which copy of several it finds.
+    reached = (scores_QK >= exact.scores_QK[:, 39:] - 1e-6).mean()
+    assert reached < 0.97
+    assert index.held_bytes["graph"] < 3_000 * 8 * 2 * 4
+    key = RowsKey("copied", "float16()", 50, 3_050)
+    for _ in range(2):  # filled, then read
+        again = open_index(recipe, vectors, key, str(tmp_path)).search(asked_QD, 40, 800)
+        np.testing.assert_array_equal(again.ids_QK, found.ids_QK)
+    alone = index.search(asked_QD[-1:], 40, 800)
+    np.testing.assert_array_equal(alone.ids_QK[0], found.ids_QK[-1])

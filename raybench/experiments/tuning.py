@@ -128,7 +128,11 @@ def tuned_sheet(tune: Tune, found: list[dict[str, Any]]) -> Sheet:
     """The tuned efforts as a table; what is the same in all rows stands in the note."""
     names = {part: list(dict.fromkeys(one[part] for one in found)) for part in ("direction", "encoder", "transform")}
     varying = [part for part, values in names.items() if len(values) > 1]
-    same = [f"{part} {values[0]}".replace("_", " ") for part, values in names.items() if len(values) == 1]
+    same = [
+        f"{part} {values[0].replace(chr(95), chr(32)) if part == 'direction' else values[0]}"
+        for part, values in names.items()
+        if len(values) == 1
+    ]
     rows = []
     for one in found:
         at = next((point for point in one["points"] if point["effort"] == one["effort"]), None)

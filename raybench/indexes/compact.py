@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.indexes.base import Activity, Dial, Held, check_effort
+from raybench.indexes.copies import OpenedIndex, copies
 from raybench.indexes.exact import score_rows
 from raybench.indexes.faiss_index import FaissIndex, check_queries, in_order
 from raybench.indexes.graph import DIAL, Hnsw, graph_bytes
@@ -53,7 +54,7 @@ class Compact:
         """Nodes in view."""
         return DIAL
 
-    def build(self, vectors: Vectors) -> "CompactIndex | CodedIndex":
+    def build(self, vectors: Vectors) -> "CompactIndex | CodedIndex | OpenedIndex":
         """The graph over a run of rows. IndexRequestError for parameters that cannot be."""
         return self.serve(self.fill(vectors), vectors)
 
@@ -66,11 +67,16 @@ class Compact:
         faiss.write_index(filled, writer, faiss.IO_FLAG_SKIP_STORAGE)
         return faiss.deserialize_index(faiss.vector_to_array(writer.data))
 
-    def serve(self, index: Any, vectors: Vectors) -> "CompactIndex | CodedIndex":
+    def serve(self, index: Any, vectors: Vectors) -> "CompactIndex | CodedIndex | OpenedIndex":
         """Links of these rows, ready to search."""
         if self.store != "none":
             return CodedIndex(self.spec, self._hnsw().serve(index, vectors), vectors)
-        return CompactIndex(self.spec, _Links.of(index), vectors, {"graph": graph_bytes(index)})
+        held = {"graph": graph_bytes(index)}
+        groups = None if index.ntotal == len(vectors) else copies(vectors)
+        if groups is None:
+            return CompactIndex(self.spec, _Links.of(index), vectors, held)
+        alone = CompactIndex(self.spec, _Links.of(index), Vectors(vectors.matrix_ND), held, groups.first_U)
+        return OpenedIndex(alone, groups, vectors.first_row)
 
     def _hnsw(self) -> Hnsw:
         store = "float32" if self.store == "none" else self.store
@@ -111,17 +117,18 @@ class CompactIndex:
     links: _Links
     vectors: Vectors
     held_bytes: Held
+    row_U: Rows | None = None  # the row of each node, where nodes are not rows
     activity: Activity = field(default_factory=Activity)
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
-        """The best k rows that the walk meets; padded where it meets fewer."""
+        """The best k rows (nodes, where those are not rows) that the walk meets; padded where it meets fewer."""
         check_queries(self.spec, queries_QD, self.vectors.dim, k)
         check_effort(self.spec, DIAL, effort, k)
         scores_QK = np.full((len(queries_QD), k), -np.inf, np.float32)
         ids_QK = np.full((len(queries_QD), k), -1, np.int64)
         seen, fetched = np.zeros(len(self.vectors), np.bool_), 0
         for query, query_D in enumerate(np.ascontiguousarray(queries_QD, np.float32)):
-            walk = _Walk(self.links, self.vectors, query_D)
+            walk = _Walk(self.links, self.vectors, self.row_U, query_D)
             found = walk.best(effort or k)[:k]
             scores_QK[query, : len(found)] = [score for score, _ in found]
             ids_QK[query, : len(found)] = [row for _, row in found]
@@ -141,7 +148,7 @@ class CodedIndex:
     """Links and codes, and the place from which the rows of the nodes in view are fetched."""
 
     spec: str
-    index: FaissIndex
+    index: FaissIndex | OpenedIndex
     vectors: Vectors
     activity: Activity = field(default_factory=Activity)
 
@@ -167,8 +174,8 @@ class CodedIndex:
 class _Walk:
     """One query's way through the graph; `scores` are those of every row that was fetched, each once."""
 
-    def __init__(self, links: _Links, vectors: Vectors, query_D: Float32) -> None:
-        self._links, self._vectors, self._query_D = links, vectors, query_D
+    def __init__(self, links: _Links, vectors: Vectors, row_U: Rows | None, query_D: Float32) -> None:
+        self._links, self._vectors, self._row_U, self._query_D = links, vectors, row_U, query_D
         self.scores: dict[int, float] = {}
 
     def best(self, effort: int) -> list[tuple[float, int]]:
@@ -216,5 +223,6 @@ class _Walk:
         """Score rows that were not fetched before."""
         wanted = [row for row in row_C.tolist() if row not in self.scores]
         if wanted:
-            rows_CD = self._vectors.matrix_ND[wanted].astype(np.float32)
+            rows = wanted if self._row_U is None else self._row_U[wanted]
+            rows_CD = self._vectors.matrix_ND[rows].astype(np.float32)
             self.scores.update(zip(wanted, (rows_CD @ self._query_D).tolist(), strict=True))

@@ -14,6 +14,7 @@ from raybench.arrays import Vectors
 from raybench.errors import IndexRequestError, WorkError
 from raybench.indexes.base import Dial, Held, check_effort
 from raybench.indexes.codes import PER_CENTROID
+from raybench.indexes.copies import OpenedIndex, copies
 from raybench.indexes.faiss_index import FaissIndex, add_rows, code_bytes, float32_rows, learn, need_divisor, need_rows
 
 _STORES = {"fp16": "QT_fp16", "sq8": "QT_8bit", "sq4": "QT_4bit"}
@@ -27,6 +28,7 @@ class Hnsw:
     """`m` neighbours of each node (twice as many in the lowest layer), `build_effort` nodes in view while it is built.
 
     Links are always those of the rows in full, whatever is kept of them: links made over short codes are far worse.
+    Rows that are equal are one node (`copies`).
     """
 
     m: int = 32
@@ -46,7 +48,7 @@ class Hnsw:
         """The recipe as errors name it."""
         return f"hnsw(m={self.m})" if self.store == "float32" else f'hnsw(m={self.m}, store="{self.store}")'
 
-    def build(self, vectors: Vectors) -> FaissIndex:
+    def build(self, vectors: Vectors) -> FaissIndex | OpenedIndex:
         """The graph over a run of rows. IndexRequestError for parameters that cannot be, or too few rows to learn codes."""
         return self.serve(self.fill(vectors), vectors)
 
@@ -60,21 +62,26 @@ class Hnsw:
         whole.hnsw.efConstruction = self.build_effort
         whole.hnsw.rng = faiss.RandomGenerator(12_345 + self.seed)
         index = whole if self.store == "float32" else self._coded(vectors)  # which says no before anything is linked
-        whole.add(float32_rows(vectors))  # at once: a graph that is added to in pieces is another, and may fall apart
+        groups = copies(vectors)
+        different = vectors if groups is None else Vectors(float32_rows(vectors)[groups.first_U])
+        whole.add(float32_rows(different))  # at once: a graph that is added to in pieces is another, and may fall apart
         if index is not whole:
-            add_rows(index.storage, vectors)
+            add_rows(index.storage, different)
             index.hnsw, index.ntotal = whole.hnsw, whole.ntotal
         return index
 
-    def serve(self, index: Any, vectors: Vectors) -> FaissIndex:
+    def serve(self, index: Any, vectors: Vectors) -> FaissIndex | OpenedIndex:
         """A filled graph, ready to search; WorkError where faiss made another one than was asked for."""
         graph = index.hnsw
+        groups = None if index.ntotal == len(vectors) else copies(vectors)
+        nodes = len(vectors) if groups is None else len(groups.first_U)
         effective = (graph.nb_neighbors(1), graph.nb_neighbors(0), graph.efConstruction, index.ntotal)
-        if effective != (self.m, 2 * self.m, self.build_effort, len(vectors)):
+        if effective != (self.m, 2 * self.m, self.build_effort, nodes):
             raise WorkError(f"{self.spec}: faiss made a graph with m={effective[0]}, build_effort={effective[2]}")
-        return FaissIndex(
-            self.spec, index, vectors.first_row, self.parameters, {"graph": graph_bytes(index)} | _store_bytes(index)
-        )
+        held = {"graph": graph_bytes(index)} | _store_bytes(index)
+        if groups is None:
+            return FaissIndex(self.spec, index, vectors.first_row, self.parameters, held)
+        return OpenedIndex(FaissIndex(self.spec, index, 0, self.parameters, held), groups, vectors.first_row)
 
     def _coded(self, vectors: Vectors) -> Any:
         """An index over codes that has learnt them and linked nothing."""

@@ -22,7 +22,7 @@ from raybench.indexes.joined import split_rows
 from raybench.memory import peak_memory
 from raybench.spec import content_key
 
-FORMAT = 2  # raise it when the same recipe and rows give another index
+FORMAT = 3  # raise it when the same recipe and rows give another index
 _FILE = "index.faiss"
 
 

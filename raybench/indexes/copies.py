@@ -1,0 +1,71 @@
+"""Equal rows as one node of a graph, opened to all of its rows in the answer.
+
+Where many rows are equal, as in collections from the web, they fill each other's links and cut the graph into islands: at 24 %
+copies, faiss and hnswlib then miss rows at any effort. Linked once, none is lost, and the graph is smaller.
+
+Axes: N rows, U different rows, Q queries, K results, M found rows with their copies.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
+from raybench.indexes.base import Activity, Held, Index
+from raybench.indexes.faiss_index import float32_rows
+from raybench.search.certified.duplicates import Groups, group
+from raybench.search.topk import best
+from raybench.transforms.packed import is_packed
+
+
+def copies(vectors: Vectors) -> Groups | None:
+    """Groups of equal rows; None where copies are too few to matter. The same whenever it is asked of the same rows."""
+    rows_ND = float32_rows(vectors) if is_packed(vectors) else np.ascontiguousarray(vectors.matrix_ND)
+    return group(rows_ND)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedIndex:
+    """An index over different rows (numbered from 0), whose answers are opened to all rows that are equal to them."""
+
+    index: Index
+    groups: Groups
+    first_row: int
+
+    @property
+    def held_bytes(self) -> Held:
+        """Those of the index, and the lists of copies."""
+        mine = sum(array.nbytes for array in (self.groups.start_U, self.groups.length_U, self.groups.member_N))
+        held = self.index.held_bytes
+        return held | {"ids": held.get("ids", 0) + mine}
+
+    def last_search(self) -> list[Activity]:
+        """What the index did."""
+        return self.index.last_search()
+
+    def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
+        """The best k rows: those that were found and their copies, which have the same score."""
+        return opened(self.index.search(queries_QD, k, effort), self.groups, self.first_row, k)
+
+
+def opened(found: Neighbors, groups: Groups, first_row: int, k: int) -> Neighbors:
+    """The first k rows of the found groups, in the one order; padded where there are fewer."""
+    is_row_QK = found.ids_QK >= 0
+    group_QK = np.where(is_row_QK, found.ids_QK, 0)
+    length_QK = np.where(is_row_QK, groups.length_U[group_QK], 0)
+    before_QK = np.cumsum(length_QK, axis=1) - length_QK
+    taken_QK = np.clip(k - before_QK, 0, length_QK)
+    count_M = taken_QK.ravel()
+    place_M = np.repeat(before_QK.ravel(), count_M) + _within(count_M)  # in the answer of its query
+    query_M = np.repeat(np.repeat(np.arange(len(found)), found.k), count_M)
+    rows_QK: Rows = np.full((len(found), k), -1, np.int64)
+    scores_QK = np.full((len(found), k), -np.inf)
+    member_M = np.repeat(groups.start_U[group_QK].ravel(), count_M) + _within(count_M)
+    rows_QK[query_M, place_M] = groups.member_N[member_M] + first_row
+    scores_QK[query_M, place_M] = np.repeat(found.scores_QK.ravel(), count_M)
+    return best(rows_QK, scores_QK, k)
+
+
+def _within(count_M: Rows) -> Rows:
+    """0, 1, ... within each of several runs."""
+    return np.arange(int(count_M.sum())) - np.repeat(np.cumsum(count_M) - count_M, count_M)
