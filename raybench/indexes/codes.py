@@ -23,14 +23,13 @@ from raybench.indexes.faiss_index import (
     code_bytes,
     in_order,
     learn,
+    need_codebooks,
     need_divisor,
-    need_rows,
 )
 from raybench.search.topk import best
 
 _DIAL = Dial("candidates scored again", is_needed=False, is_k_least=True)
 _SAMPLE = 65_536  # rows to learn from
-PER_CENTROID = 39  # rows; faiss warns where a codebook is learnt from fewer
 _QUERY_BITS = 8  # of a query in RaBitQ; the rows have fewer
 
 
@@ -133,9 +132,10 @@ class Sq4(_Scalar):
 
 @dataclass(frozen=True, slots=True)
 class Pq(_Codes):
-    """Product quantisation (Jégou, Douze and Schmid 2011): a row is cut into `codes` pieces, each one of 256 centroids."""
+    """Product quantisation (Jégou, Douze and Schmid 2011): a row is cut into `codes` pieces of `bits` bits each."""
 
     codes: int = 64
+    bits: int = 8
     seed: int = 0
 
     def serve(self, index: Any, vectors: Vectors) -> CodesIndex:
@@ -146,8 +146,8 @@ class Pq(_Codes):
     def _empty(self, vectors: Vectors) -> Any:
         spec = f"pq(codes={self.codes})"
         need_divisor(spec, vectors, self.codes)
-        need_rows(spec, vectors, 256 * PER_CENTROID, "for codebooks of 256")
-        index = faiss.IndexPQ(vectors.dim, self.codes, 8, faiss.METRIC_INNER_PRODUCT)
+        need_codebooks(spec, vectors, self.bits)
+        index = faiss.IndexPQ(vectors.dim, self.codes, self.bits, faiss.METRIC_INNER_PRODUCT)
         index.pq.cp.seed = 1_234 + self.seed
         return index
 

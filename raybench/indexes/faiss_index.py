@@ -27,6 +27,8 @@ Parameters = Callable[
 ]  # effort and k to faiss's search parameters; IndexRequestError out of range
 
 _SHORT = 128  # results of a single query that are put in order without numpy
+PER_CENTROID = 39
+"""Rows for each centroid that is learnt; faiss warns where there are fewer."""
 _ADDED_ROWS = 65_536  # in float32 at a time
 
 
@@ -134,6 +136,13 @@ def need_rows(spec: str, vectors: Vectors, needed: int, why: str) -> None:
     """IndexRequestError where a run of rows is too short for what is learnt from it."""
     if len(vectors) < needed:
         raise IndexRequestError(f"{spec} needs {needed:,} rows or more ({why}); there are {len(vectors):,}")
+
+
+def need_codebooks(spec: str, vectors: Vectors, bits: int) -> None:
+    """IndexRequestError for codebooks of so many bits that cannot be, or that there are too few rows for."""
+    if not 4 <= bits <= 12:
+        raise IndexRequestError(f"{spec}: bits={bits} of a code must be 4 to 12")
+    need_rows(spec, vectors, PER_CENTROID << bits, f"for codebooks of {1 << bits}")
 
 
 def need_divisor(spec: str, vectors: Vectors, codes: int) -> None:

@@ -13,9 +13,16 @@ import faiss
 from raybench.arrays import Vectors
 from raybench.errors import IndexRequestError, WorkError
 from raybench.indexes.base import Dial, Held, check_effort
-from raybench.indexes.codes import PER_CENTROID
 from raybench.indexes.copies import OpenedIndex, copies
-from raybench.indexes.faiss_index import FaissIndex, add_rows, code_bytes, float32_rows, learn, need_divisor, need_rows
+from raybench.indexes.faiss_index import (
+    FaissIndex,
+    add_rows,
+    code_bytes,
+    float32_rows,
+    learn,
+    need_codebooks,
+    need_divisor,
+)
 
 _STORES = {"fp16": "QT_fp16", "sq8": "QT_8bit", "sq4": "QT_4bit"}
 DIAL = Dial("nodes in view", is_k_least=True)
@@ -88,9 +95,7 @@ class Hnsw:
         metric, dim = faiss.METRIC_INNER_PRODUCT, vectors.dim
         if self.store == "pq":
             need_divisor(self.spec, vectors, self.codes)
-            if not 4 <= self.bits <= 12:
-                raise IndexRequestError(f"{self.spec}: bits={self.bits} of a code must be 4 to 12")
-            need_rows(self.spec, vectors, PER_CENTROID << self.bits, f"for codebooks of {1 << self.bits}")
+            need_codebooks(self.spec, vectors, self.bits)
             index = faiss.IndexHNSWPQ(dim, self.codes, self.m, self.bits, metric)
         else:
             index = faiss.IndexHNSWSQ(dim, getattr(faiss.ScalarQuantizer, _STORES[self.store]), self.m, metric)

@@ -12,8 +12,16 @@ import faiss
 from raybench.arrays import Vectors
 from raybench.errors import IndexRequestError, WorkError
 from raybench.indexes.base import Dial, Held, check_effort
-from raybench.indexes.codes import PER_CENTROID
-from raybench.indexes.faiss_index import FaissIndex, Parameters, add_rows, learn, need_divisor, need_rows
+from raybench.indexes.faiss_index import (
+    PER_CENTROID,
+    FaissIndex,
+    Parameters,
+    add_rows,
+    learn,
+    need_codebooks,
+    need_divisor,
+    need_rows,
+)
 
 
 class _Inverted:
@@ -118,9 +126,7 @@ class IvfPq(_Inverted):
 
     def _empty(self, vectors: Vectors) -> tuple[Any, int]:
         need_divisor(self.spec, vectors, self.codes)
-        if not 4 <= self.bits <= 12:
-            raise IndexRequestError(f"{self.spec}: bits={self.bits} of a code must be 4 to 12")
-        need_rows(self.spec, vectors, PER_CENTROID << self.bits, f"for codebooks of {1 << self.bits}")
+        need_codebooks(self.spec, vectors, self.bits)
         dim, metric = vectors.dim, faiss.METRIC_INNER_PRODUCT
         index = faiss.IndexIVFPQ(faiss.IndexFlatIP(dim), dim, self.lists, self.codes, self.bits, metric)
         index.pq.cp.seed = 1_234 + self.seed
