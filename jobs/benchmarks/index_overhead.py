@@ -17,6 +17,7 @@ import click
 import faiss
 import numpy as np
 import pyarrow as pa
+from peer_rounds import alone
 
 from raybench import storage
 from raybench.arrays import FloatMatrix, Vectors
@@ -55,8 +56,9 @@ def main(rows: int, dim: int, k: int, texts: tuple[str, ...]) -> None:
 
 def _in_process(text: str, corpus: Vectors, queries_QD: FloatMatrix, k: int) -> None:
     parsed = Spec.parse(text)
-    index: Any = INDEXES.make(text).build(corpus)  # of faiss, whose own index and parameters are taken out
-    bare, parameters = index.index, index.parameters(parsed.at, k)
+    index: Any = INDEXES.make(text).build(corpus)
+    inside = alone(index)
+    bare, parameters = inside.index, inside.parameters(parsed.at, k)
     ours, theirs = _in_turns(
         lambda: index.search(queries_QD, k, parsed.at), lambda: bare.search(queries_QD, k, params=parameters)
     )
@@ -75,7 +77,7 @@ def _in_process(text: str, corpus: Vectors, queries_QD: FloatMatrix, k: int) -> 
 def _on_ray(text: str, collection: Collection, corpus: Vectors, queries_QD: FloatMatrix, k: int, folder: str) -> None:
     parsed, recipe = Spec.parse(text), INDEXES.make(text)
     parts: list[Any] = [
-        recipe.build(Vectors(corpus.matrix_ND[start:stop])) for start, stop in split_rows(len(corpus), 2)
+        alone(recipe.build(Vectors(corpus.matrix_ND[start:stop]))) for start, stop in split_rows(len(corpus), 2)
     ]
     parameters = parts[0].parameters(parsed.at, k)
     with partition_actors(2, cluster_facts()) as actors:

@@ -19,6 +19,7 @@ import click
 import faiss
 import numpy as np
 import torch
+from peer_rounds import alone
 
 from raybench.arrays import FloatMatrix, Neighbors, Vectors
 from raybench.environment import available_cores
@@ -83,10 +84,11 @@ def _measure(text: str, corpus: Vectors, count: int, queries_QD: FloatMatrix, go
     parts: list[Any] = [recipe.build(corpus.rows(start, stop)) for start, stop in split_rows(len(corpus), count)]
     build_s = time.perf_counter() - started
     index: Any = Joined(tuple(parts)) if count > 1 else parts[0]
-    parameters = [part.parameters(effort, k) for part in parts]
+    inside = [alone(part) for part in parts]
+    parameters = [part.parameters(effort, k) for part in inside]
 
     def bare() -> None:
-        for part, chosen in zip(parts, parameters, strict=True):
+        for part, chosen in zip(inside, parameters, strict=True):
             part.index.search(queries_QD, k, params=chosen)
 
     ours, theirs = _in_turns(lambda: index.search(queries_QD, k, effort), bare, rounds)

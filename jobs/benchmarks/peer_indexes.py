@@ -81,7 +81,7 @@ def raybench_index(text: str, corpus: Vectors, setting: Setting) -> Built:
         ids_QK: Rows = index.search(queries_QD, setting.k, effort).ids_QK
         return ids_QK
 
-    return Built(text, find, seconds, faiss.serialize_index(index.index).nbytes, efforts)
+    return Built(text, find, seconds, sum(index.held_bytes.values()), efforts)
 
 
 def hnswlib_graph(corpus: Vectors, setting: Setting) -> Built:

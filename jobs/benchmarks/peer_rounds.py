@@ -7,11 +7,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 from peer_indexes import Built, Float32, Setting
 
 from raybench.arrays import Neighbors, Vectors
+from raybench.indexes.copies import OpenedIndex
 from raybench.indexes.exact import score_rows
 from raybench.metrics import PerQuery, evaluate_overlap, parse_measure
 from raybench.search.topk import best
@@ -105,3 +107,8 @@ def print_table(rows: Sequence[tuple[str, ...]]) -> None:
         click.echo(
             "  ".join([name.ljust(widths[0])] + [cell.rjust(w) for cell, w in zip(cells, widths[1:], strict=True)])
         )
+
+
+def alone(index: Any) -> Any:
+    """What holds faiss's own index and parameters: inside what opens copies, if that is around it."""
+    return index.index if isinstance(index, OpenedIndex) else index
