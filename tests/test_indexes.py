@@ -204,6 +204,19 @@ def test_bytes_are_those_that_are_held(built):
     assert DIM / 8 < sizes["rabitq(bits=1)"] < sizes["rabitq(bits=4)"] < sizes["fp16()"]
 
 
+def test_rows_that_are_looked_at_again_are_counted(data, built):
+    """Codes and two stages look at rows that they do not hold: as many a query as they have candidates."""
+    for spec, effort, each in (
+        ("sq8()", 20, 20), ("sq8()", None, 0), ('rerank("exact()", candidates=10)', None, 10),
+        ('rerank("ivf_pq(lists=64, codes=8, bits=6)", candidates=100)', 24, 100),
+    ):  # fmt: skip
+        index = built(spec)
+        index.search(data[1], K, effort)
+        [told] = index.last_search()
+        assert told.fetched == each * (QUERIES if each else 0)
+        assert each <= told.different <= ROWS * bool(each)
+
+
 def test_a_graph_without_rows_walks_as_the_whole_one(data, built):
     """The same rows as faiss finds in the same graph; what was fetched is counted, each row once a query."""
     index = built("compact(m=16, build_effort=80)")

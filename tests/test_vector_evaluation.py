@@ -403,7 +403,7 @@ def test_projections_in_files_stand_beside_the_published_ones(vectors, done, tmp
         ({"grid": {"transforms": ["pcaa(dim=3)"]}}, ["pcaa", "pca"]),
         ({"grid": {"transforms": ["pca(dim=99)"]}}, ["pca(dim=99", "24 dimensions"]),
         ({"grid": {"transforms": ["truncate(dim=99)"]}}, ["truncate(dim=99)", "24 dimensions"]),
-        ({"grid": {"efforts": [3]}}, ["unknown key 'grid.efforts'"]),
+        ({"grid": {"effort": [3]}}, ["unknown key 'grid.effort'", "efforts"]),
         ({"corpus": "no-such.npy"}, ["no-such.npy"]),
         ({"corpus": "npyy('x.npy')"}, ["npyy", "npy"]),
         ({"truth": "no-such.h5"}, ["no-such.h5"]),
@@ -576,6 +576,18 @@ def test_indexes_over_vectors_are_measured_tuned_and_compared(vectors, tmp_path)
     assert (again.costs, again.tuned) == (run.costs, run.tuned)
 
 
+def test_axes_of_vectors_are_multiplied_out(vectors):
+    """As those of images are: spaces by precision, indexes by effort and candidates; and nothing where nothing is asked."""
+    grid = {"transforms": ["truncate(dim=8)"], "precisions": ["float16()", "int8()"], "indexes": ["hnsw(m=4)", "exact()"],
+            "efforts": [16, 32], "candidates": [20]}  # fmt: skip
+    made = evaluation_file.parse(json.dumps(_content(vectors, grid=grid)), "test").grid
+    assert made.transforms == ("truncate(dim=8)", 'chain("truncate(dim=8)", "int8()")')
+    assert made.indexes[:3] == ("hnsw(m=4)@16", "hnsw(m=4)@32", "exact()")
+    assert len(made.indexes) == 6
+    alone = evaluation_file.parse(json.dumps(_content(vectors)), "test")
+    assert (alone.grid.transforms, alone.grid.indexes, alone.cost) == ((), (), None)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -585,6 +597,7 @@ def test_indexes_over_vectors_are_measured_tuned_and_compared(vectors, tmp_path)
         ({"cost": {}, "grid": {}}, "no index to measure"),
         ({"compare": {"indexes": ["hnsw()"]}}, "two indexes or more"),
         ({"compare": {"indexes": ["hnsw()", "flat()"]}}, "list indexes that have an effort"),
+        ({"grid": {"indexes": ["flat()", "flat( )"]}}, "lists flat"),
         ({"grid": {"indexes": ["hnsw(m=4)"]}}, "needs an effort"),
     ],
 )

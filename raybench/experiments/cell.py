@@ -9,7 +9,7 @@ Axes: Q queries, D dimensions.
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from raybench.arrays import FloatMatrix, Neighbors, Rows
 from raybench.errors import IndexRequestError
@@ -70,7 +70,7 @@ class Cell:
         """What decides its numbers; a JSON value."""
         return [
             self.asked.direction, self.asked.encoder, self.transform, self.index, self.asked.corpus.checksum,
-            self.asked.key, self.seed, self.shards,
+            self.asked.key, self.seed, self.shards, asdict(self.intervals),
         ]  # fmt: skip
 
     def check(self, k: int) -> None:
@@ -92,6 +92,8 @@ class Cell:
 def check_request(index: str, rows: int, k: int) -> None:
     """IndexRequestError for an effort out of range, or more results or candidates than rows: before anything is built."""
     spec, recipe = Spec.parse(index), INDEXES.make(index)
+    if spec.at is not None and recipe.dial is not None and recipe.dial.is_k_least and spec.at > rows:
+        raise IndexRequestError(f"{index} looks at {spec.at:,} rows, and there are {rows:,}; use less effort")
     if k > rows:
         raise IndexRequestError(f"{k:,} results are asked for, and there are {rows:,} rows; ask for fewer")
     check_effort(str(dataclasses.replace(spec, at=None)), recipe.dial, spec.at, k)

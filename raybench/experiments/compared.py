@@ -18,6 +18,7 @@ from raybench.experiments.cost_sheets import Told, share
 from raybench.experiments.costs import cost_cell
 from raybench.experiments.evaluation import Compare, Tune
 from raybench.experiments.reporting import Reporter
+from raybench.experiments.run_file import Cell as Value
 from raybench.experiments.run_file import Sheet
 from raybench.experiments.tuning import tune_cell
 
@@ -44,17 +45,18 @@ def ratio(ours_ms: Sequence[float], theirs_ms: Sequence[float], seed: int) -> tu
 
 def compared_sheet(compare: Compare, cells: Sequence[Cell], made: Sequence[dict[str, Any]], seed: int) -> Sheet:
     """The comparison of one direction, encoder and transform as a table; the first row is what the others are held against."""
-    first = made[0]
-    rows = []
+    first = next((one for one in made if one["index"] == cells[0].index), None)
+    base = None if first is None else first["equal_effort"]
+    rows: list[tuple[Value, ...]] = []
     for one in made:
         alike, own = one["equal_effort"], one["equal_quality"]
         rows.append(
             (
                 one["index"], alike["file_bytes"], alike["resident_bytes"],
-                alike["resident_bytes"] / first["equal_effort"]["resident_bytes"], alike["build_s"],
-                share(alike["quality"]), alike["latency"]["p50_ms"], _ratio(alike, first["equal_effort"], seed),
+                alike["resident_bytes"] / base["resident_bytes"] if base else None, alike["build_s"],
+                share(alike["quality"]), alike["latency"]["p50_ms"], _ratio(alike, base, seed),
                 "not reached" if own is None else str(one["effort"]), own and share(own["quality"]),
-                own and own["latency"]["p50_ms"], own and _ratio(own, first["equal_quality"], seed),
+                own and own["latency"]["p50_ms"], _ratio(own, first["equal_quality"], seed) if own and first else None,
                 alike["fetched"] and f"{alike['fetched']['per_query']:,.0f}",
             )
         )  # fmt: skip
@@ -66,8 +68,10 @@ def compared_sheet(compare: Compare, cells: Sequence[Cell], made: Sequence[dict[
     note = (
         f"All at effort {compare.effort}, then each at the smallest effort whose tuned {compare.cost.measure} reaches "
         f"{compare.target:g}. Bytes of whole files and of what is held; stored rows that are fetched or scored again are no part of "
-        "it. Time of first: mean latency of single queries over that of the first index on the same queries, with its 95 % "
-        f"interval. Fetched: rows that a query looks at and the index does not hold. {asked.encoder}, {cells[0].transform}, "
+        f"it. First is {cells[0].index}. Time of first: mean latency of single queries over that of the first index on the same "
+        "queries, with its 95 % interval over queries: what the machine did otherwise meanwhile is not in it. Fetched: rows that a "
+        f"query looks at and the index does not hold. {asked.encoder}, {cells[0].transform}, "
+        f"{asked.encoder}, {cells[0].transform}, "
         f"{len(asked.corpus):,} rows."
     )
     return Sheet(f"Compact against full, {asked.direction.replace('_', ' ')}", note, columns, tuple(rows))

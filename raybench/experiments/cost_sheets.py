@@ -27,14 +27,16 @@ def name(one: Told, all_: Sequence[Told]) -> str:
 
 
 def fronts(told: Sequence[Told]) -> list[str]:
-    """In what each is not beaten: by no other with as much quality and more speed, or fewer bytes."""
-    quality = [one["quality"]["value"] for one in told]
-    slower = dominated(quality, [one["throughput"]["median_qps"] for one in told])
-    larger = dominated(quality, [-float(one["resident_bytes"]) for one in told])
-    return [
-        " and ".join([*["speed"] * (not slow), *["bytes"] * (not large)]) or "dominated"
-        for slow, large in zip(slower, larger, strict=True)
-    ]
+    """In what each is not beaten by another of its encoder, whose truth is the same: quality and speed, quality and bytes."""
+    names = [""] * len(told)
+    for encoder in {one["encoder"] for one in told}:
+        mine = [place for place, one in enumerate(told) if one["encoder"] == encoder]
+        quality = [told[place]["quality"]["value"] for place in mine]
+        slower = dominated(quality, [told[place]["throughput"]["median_qps"] for place in mine])
+        larger = dominated(quality, [-float(told[place]["resident_bytes"]) for place in mine])
+        for place, slow, large in zip(mine, slower, larger, strict=True):
+            names[place] = " and ".join([*["speed"] * (not slow), *["bytes"] * (not large)]) or "dominated"
+    return names
 
 
 def _costs(cost: Cost, direction: str, told: Sequence[Told]) -> Sheet:
@@ -52,10 +54,11 @@ def _costs(cost: Cost, direction: str, told: Sequence[Told]) -> Sheet:
         for one, front in zip(told, fronts(told), strict=True)
     ]  # fmt: skip
     note = (
-        f"{cost.measure}: share of the exact neighbours by the vectors as they are stored, and its interval. Single queries in a "
+        f"{cost.measure}: share of the exact neighbours by the vectors as they are stored, by row (a copy in the place of another "
+        "is a miss), and its interval. By cosine, vectors are scaled to length one before they are transformed. Single queries in a "
         f"closed loop ({cost.queries:,} at most, {cost.warm_up} before them not timed), k = {cost.k}; queries/s in batches of "
-        f"{cost.batch:,}, the median of rounds; fetched: rows that the index does not hold and a query looks at, and how many "
-        f"different ones all queries together; all on the machine below. Front: no other system has at least its {cost.measure} "
+        f"{max(one['throughput']['batch'] for one in told):,}, the median of rounds; fetched: rows that the index does not hold and a query looks at, and how many "
+        f"different ones all queries together; all on the machine below. Front: no other system of the encoder has at least its {cost.measure} "
         f"and more speed, or fewer resident bytes.{_same(told)}"
     )
     return _sheet(f"What it costs, {direction.replace('_', ' ')}", note, columns, rows)

@@ -28,13 +28,14 @@ from raybench.metrics.cost import Latency, batches, closed_loop, open_loop
 from raybench.metrics.uncertainty import bootstrap_interval
 from raybench.spec import Spec, content_key
 
-FORMAT = 1  # raise it when something else is measured
+FORMAT = 2  # raise it when something else is measured
 _OPEN_LOOP_S = 10.0  # of queries at each rate
 
 
 def cost_cell(cell: Cell, cost: Cost, out: str, backend: Backend, reporter: Reporter) -> dict[str, Any]:
     """Measure one cell, or read what was measured before. IndexRequestError where it cannot be built or asked."""
-    uri = storage.join(out, "results", "costs", f"{content_key('cost', FORMAT, cell.identity(), _settings(cost))}.json")
+    key = content_key("cost", FORMAT, cell.identity(), _settings(cost), _machine(backend.facts()))
+    uri = storage.join(out, "results", "costs", f"{key}.json")
     if storage.exists(uri):
         known: dict[str, Any] = storage.read_json(uri)
         return known
@@ -54,6 +55,13 @@ def cost_cell(cell: Cell, cost: Cost, out: str, backend: Backend, reporter: Repo
     }  # fmt: skip
     storage.write_json(uri, measured)
     return measured
+
+
+def _machine(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a time depends on: measurements of other machines, libraries or runners are not taken for this one's."""
+    cluster = facts.get("cluster") or {}
+    names = ("processor", "cores", "blas", "libraries", "runner")
+    return {name: facts.get(name) for name in names} | {name: cluster.get(name) for name in ("nodes", "cpus", "gpus")}
 
 
 def _settings(cost: Cost) -> dict[str, Any]:

@@ -111,6 +111,35 @@ class Evaluation:
     seed: int = 0
 
 
+class Axes(Protocol):
+    """A grid before its axes are multiplied out."""
+
+    @property
+    def transforms(self) -> tuple[str, ...]:
+        """Transforms."""
+        ...
+
+    @property
+    def indexes(self) -> tuple[str, ...]:
+        """Indexes."""
+        ...
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions after each transform."""
+        ...
+
+    @property
+    def efforts(self) -> tuple[int, ...]:
+        """Efforts of indexes that name none."""
+        ...
+
+    @property
+    def candidates(self) -> tuple[int, ...]:
+        """Candidates that are scored again."""
+        ...
+
+
 class HasIndexes(Protocol):
     """A grid."""
 

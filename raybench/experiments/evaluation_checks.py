@@ -12,6 +12,7 @@ from raybench.experiments.evaluation import DIRECTIONS, Evaluation
 from raybench.experiments.grid_axes import multiplied
 from raybench.experiments.ranges import NumberRange, check_name, check_once, check_ranges, interval_ranges
 from raybench.experiments.section_checks import (
+    check_axes,
     check_compared_by_products,
     check_presence,
     check_sections,
@@ -19,7 +20,6 @@ from raybench.experiments.section_checks import (
     printed_section,
 )
 from raybench.indexes import INDEXES
-from raybench.indexes.base import IndexRecipe
 from raybench.metrics import parse_measure
 from raybench.sources import SOURCES
 from raybench.sources.tables import TABLES
@@ -32,7 +32,7 @@ def checked(evaluation: Evaluation, where: str) -> Evaluation:
 
     The axes of the grid are multiplied out.
     """
-    _check_axes(evaluation, where)
+    check_axes(evaluation.grid, where)
     evaluation = dataclasses.replace(evaluation, grid=multiplied(evaluation.grid))
     _check(evaluation, where)
 
@@ -45,21 +45,6 @@ def checked(evaluation: Evaluation, where: str) -> Evaluation:
         tune=printed_section(evaluation.tune),
         compare=printed_section(evaluation.compare),
     )
-
-
-def _check_axes(evaluation: Evaluation, where: str) -> None:
-    """Every axis of the grid holds what it is an axis of, each once."""
-    grid = evaluation.grid
-    for name, values, made in (
-        ("grid.transforms", grid.transforms, [TRANSFORMS.make(text) for text in grid.transforms]),
-        ("grid.precisions", grid.precisions, [TRANSFORMS.make(text) for text in grid.precisions]),
-        ("grid.indexes", grid.indexes, [_recipe_and_effort(text) for text in grid.indexes]),
-        ("grid.efforts", tuple(map(str, grid.efforts)), list(grid.efforts)),
-        ("grid.candidates", tuple(map(str, grid.candidates)), list(grid.candidates)),
-    ):
-        check_once(name, values, made, where)
-    numbers = [("grid.efforts", one) for one in grid.efforts] + [("grid.candidates", one) for one in grid.candidates]
-    check_ranges([(name, one, 1, 2**31 - 1) for name, one in numbers], where)
 
 
 def _check(evaluation: Evaluation, where: str) -> None:
@@ -84,10 +69,6 @@ def _check(evaluation: Evaluation, where: str) -> None:
     check_sections(evaluation, evaluation.encoders, evaluation.directions, where)
     check_name(evaluation.name, where)
     check_ranges(_ranges(evaluation), where)
-
-
-def _recipe_and_effort(text: str) -> tuple[IndexRecipe, int | None]:
-    return INDEXES.make(text), Spec.parse(text).at
 
 
 def _check_specs(evaluation: Evaluation) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from raybench.errors import DataError, IndexRequestError
 from raybench.indexes.stored import RowSource
 from raybench.transforms import Transform
 from raybench.transforms.store import fit_once
@@ -36,5 +37,14 @@ class CollectionRows:
 
 
 def fitted_transform(spec: str, corpus: RowSource, seed: int, out: str) -> Transform:
-    """The transform of a spec; what must be fitted is fitted on the corpus, once, and kept below `<out>/transforms`."""
-    return fit_once(spec, CollectionRows.of(corpus), corpus.checksum, out, seed)[0]
+    """The transform of a spec; what must be fitted is fitted on the corpus, once, and kept below `<out>/transforms`.
+
+    IndexRequestError where it does not fit the vectors: a cell without a result.
+    """
+    rows = CollectionRows.of(corpus)
+    try:
+        transform = fit_once(spec, rows, corpus.checksum, out, seed)[0]
+        transform.out_dim(rows.dim)
+    except DataError as error:
+        raise IndexRequestError(f"{spec} cannot be applied: {error}") from None
+    return transform

@@ -14,12 +14,13 @@ from raybench.experiments.evaluation import Grid
 from raybench.indexes import INDEXES
 from raybench.spec import Spec
 
-_CONTROL = "float16()"  # vectors as they are stored: no step of its own
+CONTROL = "float16()"
+"""Vectors as embeddings are stored: no step of its own."""
 
 
 def multiplied(grid: Grid) -> Grid:
     """Transforms and indexes of every cell, each once, in the order of the axes; specs as they print."""
-    transforms = [_chained(one, after) for one in grid.transforms for after in grid.precisions or (_CONTROL,)]
+    transforms = [_chained(one, after) for one in grid.transforms for after in grid.precisions or (CONTROL,)]
     indexes = [text for one in grid.indexes for text in _with_efforts(one, grid.efforts)]
     second = [_reranked(one, candidates) for candidates in grid.candidates for one in indexes]
     return Grid(_once(transforms), _once([*indexes, *second]))
@@ -31,9 +32,9 @@ def _once(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _chained(transform: str, precision: str) -> str:
     before, after = str(Spec.parse(transform)), str(Spec.parse(precision))
-    if after == _CONTROL:
+    if after == CONTROL:
         return before
-    if before == _CONTROL:
+    if before == CONTROL:
         return after
     spec = Spec.parse(before)
     steps = spec.args if spec.name == "chain" else (before,)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from raybench.errors import RequestError, suggest
-from raybench.experiments.evaluation import Chosen, Compare, Cost, Sections, Tune, tuned_indexes
+from raybench.experiments.evaluation import Axes, Chosen, Compare, Cost, Sections, Tune, tuned_indexes
 from raybench.experiments.ranges import check_once, check_ranges
 from raybench.indexes import INDEXES
-from raybench.indexes.base import check_effort
+from raybench.indexes.base import IndexRecipe, check_effort
 from raybench.metrics import parse_measure
 from raybench.spec import Spec
 from raybench.transforms import TRANSFORMS
@@ -43,6 +43,24 @@ def check_sections(sections: Sections, encoders: Sequence[str], directions: Sequ
         _check_tune(sections, sections.tune, where)
     if sections.compare is not None:
         _check_compare(sections.compare, where)
+
+
+def check_axes(grid: Axes, where: str) -> None:
+    """Every axis of the grid holds what it is an axis of, each once."""
+    for name, values, made in (
+        ("grid.transforms", grid.transforms, [TRANSFORMS.make(text) for text in grid.transforms]),
+        ("grid.precisions", grid.precisions, [TRANSFORMS.make(text) for text in grid.precisions]),
+        ("grid.indexes", grid.indexes, [_recipe_and_effort(text) for text in grid.indexes]),
+        ("grid.efforts", tuple(map(str, grid.efforts)), list(grid.efforts)),
+        ("grid.candidates", tuple(map(str, grid.candidates)), list(grid.candidates)),
+    ):
+        check_once(name, values, made, where)
+    numbers = [("grid.efforts", one) for one in grid.efforts] + [("grid.candidates", one) for one in grid.candidates]
+    check_ranges([(name, one, 1, 2**31 - 1) for name, one in numbers], where)
+
+
+def _recipe_and_effort(text: str) -> tuple[IndexRecipe, int | None]:
+    return INDEXES.make(text), Spec.parse(text).at
 
 
 def check_presence(text: str) -> None:

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from raybench import storage
-from raybench.arrays import Neighbors
+from raybench.arrays import Neighbors, Vectors
 from raybench.errors import RequestError
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.vector_evaluation import VectorEvaluation
 from raybench.formats import open_vectors
-from raybench.formats.base import VectorFile, width
+from raybench.formats.base import VectorFile, read_rows, width
+from raybench.formats.transformed import Transformed
 from raybench.spec import Literal, Spec
 from raybench.transforms import TRANSFORMS
 from raybench.transforms.pca import PcaRecipe
@@ -120,4 +121,6 @@ def fingerprint(text: str, corpus: VectorFile) -> Any:
 def vector_bytes(space: Space) -> int:
     """The bytes of one vector of a space."""
     file = open_vectors(space.corpus)
+    if isinstance(file, Transformed) and not file.packed and file.rows:
+        return int(file.transform.apply(Vectors(read_rows(file.file, 0, 1))).matrix_ND.nbytes)  # codes, where it packs
     return width(file) * file.dtype.itemsize

@@ -6,19 +6,19 @@ somebody else (`projections`). Searched exactly, each shows what an index over i
 
 import dataclasses
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from raybench.environment import parse_bytes
 from raybench.errors import RequestError, SpecError
-from raybench.experiments.evaluation import Compare, Cost, Intervals, Tune
+from raybench.experiments.evaluation import Compare, Cost, Grid, Intervals, Tune
+from raybench.experiments.grid_axes import CONTROL, multiplied
 from raybench.experiments.ranges import check_name, check_once, check_ranges, interval_ranges
-from raybench.experiments.section_checks import check_presence, check_sections, printed, printed_section
+from raybench.experiments.section_checks import check_axes, check_presence, check_sections, printed, printed_section
 from raybench.formats import recipe_of
 from raybench.metrics import parse_measure
 from raybench.sisap import task_of
 from raybench.sisap.years import Task
 from raybench.spec import Spec
-from raybench.transforms import TRANSFORMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,9 @@ class VectorGrid:
 
     transforms: tuple[str, ...] = ()  # searched exactly, each a space
     indexes: tuple[str, ...] = ()  # over the vectors as they are stored, where no section chooses otherwise
+    precisions: tuple[str, ...] = ()  # the axes of a grid of images, multiplied out in the same way
+    efforts: tuple[int, ...] = ()
+    candidates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,10 @@ def checked(evaluation: VectorEvaluation, where: str) -> VectorEvaluation:
     from raybench.search.certified import METRICS  # torch comes along, which evaluations of images need not wait for
     from raybench.search.certified.matrix import SCANS
 
+    check_axes(evaluation.grid, where)
+    axes = multiplied(Grid(**asdict(evaluation.grid) | {"transforms": evaluation.grid.transforms or (CONTROL,)}))
+    transforms = axes.transforms if evaluation.grid.transforms or evaluation.grid.precisions else ()
+    evaluation = dataclasses.replace(evaluation, grid=VectorGrid(transforms, axes.indexes))
     _check_places(evaluation)
     _check_lists(evaluation, where)
     check_name(evaluation.name, where)
@@ -133,10 +140,10 @@ def checked(evaluation: VectorEvaluation, where: str) -> VectorEvaluation:
             f"neighbours; set gold.k to {evaluation.depth} or more"
         )
 
-    grid = VectorGrid(printed(evaluation.grid.transforms), printed(evaluation.grid.indexes))
+    grid = evaluation.grid
     has_sections = evaluation.cost or evaluation.tune or evaluation.compare
     made = dataclasses.replace(
-        evaluation, grid=grid, measures=printed(evaluation.measures), tune=printed_section(evaluation.tune),
+        evaluation, measures=printed(evaluation.measures), tune=printed_section(evaluation.tune),
         cost=printed_section(evaluation.cost if has_sections or not grid.indexes else Cost()),
         compare=printed_section(evaluation.compare),
     )  # fmt: skip
@@ -148,7 +155,6 @@ def _check_sections(evaluation: VectorEvaluation, where: str) -> None:
     """Sections of indexes: what they need of the metric, of the truth, and of the file."""
     for text in evaluation.grid.indexes:
         check_presence(text)
-    check_once("grid.indexes", evaluation.grid.indexes, evaluation.grid.indexes, where)
     if not (evaluation.cost or evaluation.tune or evaluation.compare):
         return
     check_sections(evaluation, (), (), where)
@@ -183,8 +189,6 @@ def _check_places(evaluation: VectorEvaluation) -> None:
 
 
 def _check_lists(evaluation: VectorEvaluation, where: str) -> None:
-    transforms = [TRANSFORMS.make(spec) for spec in evaluation.grid.transforms]
-    check_once("grid.transforms", evaluation.grid.transforms, transforms, where)
     measures = [parse_measure(spec) for spec in evaluation.measures]
     check_once("measures", evaluation.measures, measures, where)
     names = [one.name for one in evaluation.projections]

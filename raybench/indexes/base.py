@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from raybench.arrays import FloatMatrix, Neighbors, Vectors
+from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.errors import IndexRequestError
 from raybench.metrics.counts import Counts, Pairs
 
@@ -44,6 +44,12 @@ class Activity:
     seconds: float = 0.0  # on the partition itself, without transport and merging; 0 where that is all there is
     fetched: int = 0  # rows that were fetched again, because the index does not hold them
     different: int = 0  # of those, different ones
+
+    @classmethod
+    def of_rows(cls, ids_QC: Rows) -> "Activity":
+        """Of queries that each looked at rows that the index does not hold; -1 is no row."""
+        is_row_QC = ids_QC >= 0
+        return cls(len(ids_QC), 0.0, int(is_row_QC.sum()), len(np.unique(ids_QC[is_row_QC])))
 
 
 Held = dict[str, int]
@@ -120,4 +126,5 @@ def check_effort(spec: str, dial: Dial | None, effort: int | None, k: int = 1) -
     least = dial.lowest(k)
     if effort < least or (dial.most is not None and effort > dial.most):
         room = f"{least:,} or more" if dial.most is None else f"{least:,} to {dial.most:,}"
-        raise IndexRequestError(f"{spec}@{effort}: for {k:,} results its effort ({dial.counts}) must be {room}")
+        wanted = f"{dial.least:,} candidates" if dial.least == least > k else f"{k:,} results"
+        raise IndexRequestError(f"{spec}@{effort}: for {wanted} its effort ({dial.counts}) must be {room}")

@@ -7,7 +7,7 @@ What was built holds codes; the rows for the second look stay where they were lo
 Axes: Q queries, C candidates, D dimensions, K results.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import faiss
@@ -33,7 +33,7 @@ _SAMPLE = 65_536  # rows to learn from
 _QUERY_BITS = 8  # of a query in RaBitQ; the rows have fewer
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class CodesIndex:
     """Codes of a run of rows, and the rows."""
 
@@ -42,10 +42,11 @@ class CodesIndex:
     vectors: Vectors
     held_bytes: Held
     is_distance: bool = False  # whether codes are compared by a distance: less is better
+    activity: Activity = field(default_factory=Activity)
 
     def last_search(self) -> list[Activity]:
-        """Nothing that a caller could not see himself."""
-        return [Activity()]
+        """The rows that were scored again."""
+        return [self.activity]
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k by codes or, with an effort, the best k by float64 of so many that are best by codes."""
@@ -56,8 +57,10 @@ class CodesIndex:
         by_codes = in_order(
             -scores_QC if self.is_distance else scores_QC, ids_QC, self.vectors.first_row, max(k, wanted)
         )
+        self.activity = Activity()
         if effort is None:
             return by_codes.top(k)
+        self.activity = Activity.of_rows(by_codes.ids_QK)
         return best(by_codes.ids_QK, score_rows(queries_QD, self.vectors, by_codes.ids_QK), k)
 
 

@@ -162,8 +162,7 @@ class CodedIndex:
         check_queries(self.spec, queries_QD, self.vectors.dim, k)
         check_effort(self.spec, DIAL, effort, k)
         ids_QC = self.index.search(queries_QD, effort or k, effort).ids_QK
-        is_row_QC = ids_QC >= 0
-        self.activity = Activity(len(queries_QD), 0.0, int(is_row_QC.sum()), len(np.unique(ids_QC[is_row_QC])))
+        self.activity = Activity.of_rows(ids_QC)
         return best(ids_QC, score_rows(queries_QD, self.vectors, ids_QC), k)
 
     def last_search(self) -> list[Activity]:

@@ -50,6 +50,8 @@ class OpenedIndex:
 
 def opened(found: Neighbors, groups: Groups, first_row: int, k: int) -> Neighbors:
     """The first k rows of the found groups, in the one order; padded where there are fewer."""
+    if len(found) == 1:
+        return _opened_alone(found, groups, first_row, k)
     is_row_QK = found.ids_QK >= 0
     group_QK = np.where(is_row_QK, found.ids_QK, 0)
     length_QK = np.where(is_row_QK, groups.length_U[group_QK], 0)
@@ -64,6 +66,19 @@ def opened(found: Neighbors, groups: Groups, first_row: int, k: int) -> Neighbor
     rows_QK[query_M, place_M] = groups.member_N[member_M] + first_row
     scores_QK[query_M, place_M] = np.repeat(found.scores_QK.ravel(), count_M)
     return best(rows_QK, scores_QK, k)
+
+
+def _opened_alone(found: Neighbors, groups: Groups, first_row: int, k: int) -> Neighbors:
+    """The same for one query, without the calls of numpy that would take longer than its search."""
+    results: list[tuple[float, int]] = []
+    for node, score in zip(found.ids_QK[0].tolist(), found.scores_QK[0].tolist(), strict=True):
+        if node < 0 or len(results) >= k:
+            break
+        start, length = int(groups.start_U[node]), min(int(groups.length_U[node]), k - len(results))
+        results += [(-score, row + first_row) for row in groups.member_N[start : start + length].tolist()]
+    results.sort()
+    results += [(np.inf, -1)] * (k - len(results))
+    return Neighbors(np.array([[row for _, row in results]]), np.array([[-score for score, _ in results]]))
 
 
 def _within(count_M: Rows) -> Rows:

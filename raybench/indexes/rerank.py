@@ -9,7 +9,7 @@ Axes: Q queries, C candidates, D dimensions, K results.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from raybench.arrays import FloatMatrix, Neighbors, Vectors
 from raybench.errors import IndexRequestError, SpecError
@@ -68,13 +68,14 @@ def inner(recipe: IndexRecipe) -> IndexRecipe:
     return recipe.inner if isinstance(recipe, Rerank) else recipe
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Reranked:
     """An index and the stored rows beneath it; queries are compared with both, so they come as they are stored."""
 
     recipe: Rerank
     index: Index
     stored: Vectors
+    activity: Activity = field(default_factory=Activity)
 
     @property
     def held_bytes(self) -> Held:
@@ -82,8 +83,10 @@ class Reranked:
         return self.index.held_bytes
 
     def last_search(self) -> list[Activity]:
-        """What the inner index did."""
-        return self.index.last_search()
+        """The rows that were scored again, and those that the inner index fetched."""
+        [inside] = self.index.last_search()
+        both = self.activity.fetched + inside.fetched, max(self.activity.different, inside.different)
+        return [Activity(self.activity.queries, 0.0, *both)]
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k of the candidates; IndexRequestError where fewer candidates than results are asked for."""
@@ -95,4 +98,5 @@ class Reranked:
                 f"{self.recipe.spec} scores {wanted:,} rows again and is asked for {k:,} results; use k or more candidates"
             )
         found = self.index.search(queries_QD, wanted, effort)
+        self.activity = Activity.of_rows(found.ids_QK)
         return best(found.ids_QK, score_rows(queries_QD, self.stored, found.ids_QK), k)

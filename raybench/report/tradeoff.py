@@ -40,7 +40,12 @@ def _tradeoff(direction: str, costs: Sequence[Told]) -> Tradeoff:
     quality = [float(one["quality"]["value"]) for one in costs]
 
     def figure(title: str, label: str, cost: Sequence[float], bounds: Sequence[tuple[Any, Any]]) -> Figure:
-        beaten = dominated(quality, [-one for one in cost])
+        beaten = [False] * len(costs)
+        for encoder in encoders:  # each has a truth of its own
+            mine = [place for place, one in enumerate(costs) if one["encoder"] == encoder]
+            is_worse = dominated([quality[place] for place in mine], [-cost[place] for place in mine])
+            for place, worse in zip(mine, is_worse, strict=True):
+                beaten[place] = worse
         made = [
             plots.Trade(
                 letter(number), number,
