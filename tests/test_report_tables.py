@@ -241,3 +241,22 @@ def test_neighbors_and_gallery_are_read_as_written(tmp_path: Path) -> None:
     assert results.read_gallery(str(tmp_path), "k").equals(table)
     with pytest.raises(ValueError, match="schema"):
         results.write_gallery(str(tmp_path), "k", neighbors)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_terminal_table_never_cuts_a_number(width):
+    """Long names and long headings: every measure that is shown is shown whole, and the others are named below."""
+    systems = ['rerank("hnsw(m=8, build_effort=100)", candidates=100)@16', "exact()"]
+    measures = ["overlap@1", "overlap@5", "overlap@10", "hit@1", "hit@5", "mrr@10"]
+    records = [record(measure=measure, index=index, experiment=index) for index in systems for measure in measures]
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    tables.print_records(records, console)
+    lines = console.file.getvalue().splitlines()
+    heading = next(line for line in lines if "MRR@10" in line)
+    shown = [tables.label(measure) for measure in measures if tables.label(measure) in heading.split()]
+    missing = {tables.label(measure) for measure in measures} - set(shown)
+    assert len(shown) >= 4
+    assert all(any(name in line for line in lines if line.startswith("Too wide")) for name in missing)
+    values = next(line for line in lines if line.startswith(("exact()", "rerank")) and "0." in line)
+    assert len([part for part in values.split() if part.startswith("0.")]) == len(shown)
+    assert all(len(line) <= width for line in lines)

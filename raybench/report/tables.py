@@ -4,6 +4,7 @@ Records become blocks (one per evaluation, direction and corpus: numbers that ma
 transform and index) of cells (one per measure). The terminal table and the page print the same blocks.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -179,9 +180,11 @@ def terminal_table(records: Sequence[Record], width: int = 80) -> Table:
     varying, constant = _parts(grouped)
     longest = max(len(getattr(row.system, part)) for block in grouped for row in block.rows for part in varying)
     # Names are whole where the headline measures leave room for them, since a broken name is hard to find again.
-    names_columns = max(_LEAST_COLUMNS, min(longest + 1, width - _HEADLINES * _NARROW_COLUMNS))
-    is_wide = names_columns + _WIDE_COLUMNS * len(measures) <= width
-    shown = measures if is_wide else measures[: max(1, (width - names_columns) // _NARROW_COLUMNS)]
+    narrow = [max(_NARROW_COLUMNS, len(label(measure)) + 1) for measure in measures]
+    names_columns = max(_LEAST_COLUMNS, min(longest + 1, width - sum(narrow[:_HEADLINES])))
+    is_wide = names_columns + sum(max(_WIDE_COLUMNS, each) for each in narrow) <= width
+    fitting = sum(names_columns + taken <= width for taken in itertools.accumulate(narrow))
+    shown = measures if is_wide else measures[: max(1, fitting)]
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.title_justify = table.caption_justify = "left"
     evaluations = ", ".join(dict.fromkeys(printable(record.evaluation) for record in records))
