@@ -12,6 +12,9 @@ from raybench import storage
 from raybench.cli import main
 from raybench.errors import DataError, RequestError
 from raybench.experiments import evaluation_file as files
+from raybench.experiments import vector_runner
+from raybench.experiments.gold import LocalGold
+from raybench.experiments.reporting import Silent
 from raybench.metrics.cost import Latency, batches, closed_loop, dominated, open_loop, quantile_interval
 from raybench.report.page import write_report
 
@@ -172,3 +175,34 @@ def test_the_verb_measures_costs_without_a_section(pictures, tmp_path, monkeypat
     assert storage.read_json("out/run.json")["costs"] == told["costs"]
     Path("vectors.yaml").write_text(json.dumps({"name": "v", "corpus": "a.npy", "queries": "b.npy"}))
     assert call("vectors.yaml")[0] == 2
+
+
+@pytest.mark.parametrize("direction", ["text_to_image", "image_to_text"])
+def test_a_graph_can_embed_its_rows_again(pictures, tmp_path, direction):
+    """`fetch="encoder"` finds what stored rows find, through the tower of the rows; what is filled is shared.
+
+    Pictures that are gone are said to be gone; files of vectors have nothing to embed again.
+    """
+    indexes = ["compact(m=4, build_effort=8)@8", 'compact(m=4, build_effort=8, fetch="encoder")@8']
+    coded = 'compact(m=4, build_effort=8, store="sq8", fetch="encoder")@8'
+    run = _run(
+        pictures, tmp_path, tune=None, directions=[direction], measures=["overlap@3"],
+        cost={"queries": 4, "warm_up": 0, "k": 5, "indexes": [*indexes, coded], "transforms": ["truncate(dim=16)"]},
+        grid={"indexes": [coded]},
+    )  # fmt: skip
+    plain, again, few = run.costs
+    # Last bits depend on who is embedded together.
+    assert again["quality"]["value"] == pytest.approx(plain["quality"]["value"], abs=0.02)
+    assert again["held_bytes"] == plain["held_bytes"]
+    assert again["fetched"]["per_query"] == pytest.approx(plain["fetched"]["per_query"], rel=0.1)
+    assert few["fetched"]["per_query"] == 16  # of two partitions: the nodes in view
+    [record] = run.records
+    assert record.value > 0.3
+    assert run.failed == []
+    assert len(list((tmp_path / "indexes").glob("*/index.faiss"))) == 6  # two of the grid; of costs, two stores of two
+    vectors = {"name": "v", "corpus": "laion_like(rows=300, dim=16)", "queries": "laion_like(rows=300, dim=16, part='queries', queries=9)",
+               "gold": {"k": 10}, "measures": ["overlap@5"], "cost": {"queries": 3, "k": 5, "indexes": [indexes[1]]}}  # fmt: skip
+    evaluation = files.parse(json.dumps(vectors), "test")
+    done = vector_runner.run(evaluation, str(tmp_path / "v"), LocalGold(1), Silent(), "test")
+    [failed] = done.failed
+    assert "holds vectors without what they were made of" in failed["reason"]

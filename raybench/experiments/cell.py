@@ -19,6 +19,7 @@ from raybench.experiments.fitting import fitted_transform
 from raybench.indexes import INDEXES
 from raybench.indexes.base import Index, check_effort
 from raybench.indexes.exact import Exact
+from raybench.indexes.partition import embeds_again
 from raybench.indexes.rerank import Rerank
 from raybench.indexes.stored import RowSource
 from raybench.metrics import Pairs
@@ -38,6 +39,7 @@ class Asked:
     pairs: Pairs | None  # of judged rows; None where nothing is judged
     key: str  # of the queries and judgments
     truth: Callable[[int], Neighbors]  # the exact k nearest rows of each query
+    again: RowSource | None = None  # the corpus with what it was made of, for an index that embeds rows again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +85,8 @@ class Cell:
 
     def open(self, backend: Backend, out: str) -> AbstractContextManager[Index]:
         """The index, for the time of a block; what is fitted and filled is kept below `out`."""
-        recipe, place = INDEXES.make(self.index), (self.asked.corpus, self.fitted(out))
+        recipe, corpus = INDEXES.make(self.index), self.asked.corpus
+        place = self.asked.again if embeds_again(recipe) and self.asked.again else corpus, self.fitted(out)
         if isinstance(recipe, Exact):
             return backend.exact(*place, recipe, self.shards)
         return backend.index(*place, recipe, self.shards, out)

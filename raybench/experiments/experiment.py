@@ -25,6 +25,8 @@ from raybench.experiments.reporting import Reporter
 from raybench.indexes import INDEXES
 from raybench.indexes.base import FullIndex
 from raybench.indexes.exact import Exact
+from raybench.indexes.partition import embeds_again
+from raybench.indexes.stored import RowSource
 from raybench.metrics import Counts, Pairs, PerQuery, Ranks, evaluate, evaluate_overlap, parse_measure
 from raybench.metrics.uncertainty import number_clusters
 from raybench.results import Record
@@ -49,6 +51,7 @@ class Experiment:
     images: Collection
     texts: Collection
     judged: Judged
+    again: RowSource  # the corpus with what it was made of, for an index that embeds rows again
 
     @property
     def key(self) -> str:
@@ -140,7 +143,7 @@ def _retrieve(
     spec, recipe = Spec.parse(experiment.index), INDEXES.make(experiment.index)
     depth = min(search_depth(evaluation, experiment.index), rows)
     check_request(experiment.index, rows, depth)
-    place = experiment.corpus, transform
+    place = experiment.again if embeds_again(recipe) else experiment.corpus, transform
     if isinstance(recipe, Exact):
         with backend.exact(*place, recipe, evaluation.shards) as exact:
             neighbors = exact.search(queries_QD, depth)

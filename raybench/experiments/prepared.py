@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from raybench import storage
 from raybench.collection import Collection, open_collection
+from raybench.embedding.again import EmbeddedAgain
 from raybench.embedding.job import EmbedJob, TextSource
 from raybench.encoders import ENCODERS
 from raybench.encoders.base import EncoderRecipe
@@ -59,13 +60,19 @@ class Embedded:
     judged: Judged
     images: dict[str, Collection]
     texts: dict[str, Collection]
+    jobs: dict[tuple[str, str], EmbedJob]  # by modality and encoder
+
+    def again(self, modality: str, encoder: str) -> EmbeddedAgain:
+        """A collection with what it was made of."""
+        made = self.images if modality == "image" else self.texts
+        return EmbeddedAgain(made[encoder], self.jobs[modality, encoder])
 
 
 def embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Reporter) -> Embedded:
     """Images and texts with every encoder, and the judgments; what is there already is not embedded again."""
     evaluation = prepared.evaluation
     _say_plan(prepared, backend, reporter)
-    judged = None
+    judged, made_by = None, {}
     if prepared.queries is not None and prepared.judgments is not None:
         judged = _store(progress, prepared.queries, prepared.judgments)
     images, texts = {}, {}
@@ -82,6 +89,7 @@ def embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Rep
                 )
             rest = _embed(progress, prepared, [_text_job(prepared, judged, spec, encoder)], backend, reporter)
         [texts[spec]] = rest
+        made_by["image", spec], made_by["text", spec] = jobs[0], _text_job(prepared, judged, spec, encoder)
     if judged is None:
         raise WorkError("there are no queries; this is a defect of raybench")
     missing, of = judgments.missing_images(judged, next(iter(images.values())))
@@ -89,7 +97,7 @@ def embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Rep
         progress.warnings.append(
             f"{missing} of {of} judged images were not read; they count as relevant, and no search can find them"
         )
-    return Embedded(judged, images, texts)
+    return Embedded(judged, images, texts, made_by)
 
 
 def embed_images(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:

@@ -62,8 +62,9 @@ def _experiments(evaluation: Evaluation, embedded: Embedded, indexes: Sequence[s
         evaluation.directions, evaluation.encoders, evaluation.grid.transforms, indexes
     ):
         yield Experiment(
-            evaluation, direction, spec, transform, index, embedded.images[spec], embedded.texts[spec], embedded.judged
-        )
+            evaluation, direction, spec, transform, index, embedded.images[spec], embedded.texts[spec], embedded.judged,
+            embedded.again("image" if direction == "text_to_image" else "text", spec),
+        )  # fmt: skip
 
 
 def _cells(evaluation: Evaluation, embedded: Embedded, backend: Backend) -> Cells:
@@ -85,9 +86,9 @@ def _asked(evaluation: Evaluation, embedded: Embedded, backend: Backend) -> list
         queries_QD = np.ascontiguousarray(asking.load().matrix_ND[query_rows])
         key = content_key(asking.checksum, embedded.judged.uri.rpartition("/")[2])
         truth = _truth(backend, corpus, queries_QD, evaluation.shards)
-        made.append(
-            Asked(direction, spec, corpus, queries_QD, number_clusters(qrels.clusters), Pairs.of(qrels), key, truth)
-        )
+        clusters_Q, pairs = number_clusters(qrels.clusters), Pairs.of(qrels)
+        again = embedded.again("image" if to_images else "text", spec)
+        made.append(Asked(direction, spec, corpus, queries_QD, clusters_Q, pairs, key, truth, again))
     return made
 
 

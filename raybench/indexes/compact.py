@@ -4,13 +4,15 @@ What is held is a few hundred bytes a row, whatever the dimensions. The price is
 looks at is fetched, from wherever the rows are, and scored in float32; the numbers of rows fetched are counted, per query and
 as different rows over all queries, because they say what re-embedding instead of fetching would cost.
 
-With codes of the rows held beside the graph (`store`), the walk is led by them, and only what it ends with is fetched.
+Rows are fetched where they are stored, or embedded again from what they were made of (`fetch="encoder"`): pictures with the
+image tower, captions with the text tower. With codes of the rows held beside the graph (`store`), the walk is led by them, and only what it ends with is fetched.
 
 Its effort is the number of nodes in view, as of `hnsw`, whose walk this is (Malkov and Yashunin 2018, algorithms 2 and 5).
 
 Axes: Q queries, D dimensions, K results, C rows looked at together.
 """
 
+import dataclasses
 import heapq
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -42,12 +44,14 @@ class Compact:
     store: Literal["none", "fp16", "sq8", "sq4", "pq"] = "none"
     codes: int = 64  # pieces of a row where the store is pq
     bits: int = 8  # of each piece
+    fetch: Literal["stored", "encoder"] = "stored"  # rows are read where they are stored, or embedded again
     seed: int = 0
 
     @property
     def spec(self) -> str:
         """The recipe as errors name it."""
-        return f"compact(m={self.m})" if self.store == "none" else f'compact(m={self.m}, store="{self.store}")'
+        more = f', store="{self.store}"' * (self.store != "none") + ', fetch="encoder"' * (self.fetch == "encoder")
+        return f"compact(m={self.m}{more})"
 
     @property
     def dial(self) -> Dial | None:
@@ -77,6 +81,13 @@ class Compact:
             return CompactIndex(self.spec, _Links.of(index), vectors, held)
         alone = CompactIndex(self.spec, _Links.of(index), Vectors(vectors.matrix_ND), held, groups.first_U)
         return OpenedIndex(alone, groups, vectors.first_row)
+
+    def fetching(self, index: Any, rows: Any) -> "CompactIndex | CodedIndex | OpenedIndex":
+        """An index that `serve` gave, with another place from which rows are fetched: anything that gives rows by number."""
+        if isinstance(index, OpenedIndex) and self.store == "none":
+            return dataclasses.replace(index, index=self.fetching(index.index, rows))
+        made: CompactIndex | CodedIndex = dataclasses.replace(index, vectors=Vectors(rows, index.vectors.first_row))
+        return made
 
     def _hnsw(self) -> Hnsw:
         store = "float32" if self.store == "none" else self.store

@@ -5,12 +5,13 @@ includes it, and a second look at the stored rows has the stored queries.
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from raybench.arrays import FloatMatrix, Neighbors, Vectors
+from raybench.errors import IndexRequestError
 from raybench.indexes.base import Activity, FullIndex, Held, IndexRecipe
 from raybench.indexes.rerank import Rerank, inner
 from raybench.indexes.stored import RowsKey, RowSource, open_index
@@ -33,9 +34,25 @@ class Partition:
         """The index over these rows, which are read from storage; one that is not exact is only ever searched."""
         stored = self.collection.load(self.start, self.stop)
         rows = RowsKey(self.collection.checksum, self.transform.key, self.start, self.stop)
-        opened = open_index(inner(self.recipe), self.transform.apply(stored), rows, self.out)
+        recipe = inner(self.recipe)
+        opened = open_index(recipe, self.transform.apply(stored), rows, self.out)
+        if embeds_again(recipe):
+            opened = recipe.fetching(opened, self._rows_again(recipe))  # type: ignore[attr-defined]  # of compact alone
         index = AskedAsStored(cast(FullIndex, opened), self.transform)
         return cast(FullIndex, self.recipe.over(index, stored)) if isinstance(self.recipe, Rerank) else index
+
+    def _rows_again(self, recipe: IndexRecipe) -> Any:
+        if not hasattr(self.collection, "rows_again"):
+            raise IndexRequestError(
+                f"{recipe} embeds rows again, and {self.collection.uri} holds vectors without what they were made of; use "
+                'fetch="stored"'
+            )
+        return self.collection.rows_again(self.start, self.stop, self.transform)
+
+
+def embeds_again(recipe: IndexRecipe) -> bool:
+    """Whether an index fetches rows by embedding what they were made of."""
+    return getattr(inner(recipe), "fetch", "stored") == "encoder"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ local file is memory-mapped where faiss can; it is compared with its checksum wh
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,6 +74,8 @@ def key_of(recipe: IndexRecipe, rows: RowsKey) -> str:
     """The content key; a recipe prints all its parameters, defaults too."""
     import faiss
 
+    if hasattr(recipe, "fetch"):  # where rows are fetched from is not part of what is filled
+        recipe = replace(recipe, fetch="stored")  # type: ignore[type-var]  # a frozen dataclass, as all recipes are
     return content_key(FORMAT, faiss.__version__, repr(recipe), rows.checksum, rows.transform, rows.start, rows.stop)
 
 
