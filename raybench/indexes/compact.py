@@ -5,7 +5,8 @@ looks at is fetched, from wherever the rows are, and scored in float32; the numb
 as different rows over all queries, because they say what re-embedding instead of fetching would cost.
 
 Rows are fetched where they are stored, or embedded again from what they were made of (`fetch="encoder"`): pictures with the
-image tower, captions with the text tower. With codes of the rows held beside the graph (`store`), the walk is led by them, and only what it ends with is fetched.
+image tower, captions with the text tower. With codes of the rows held beside the graph (`store`), the walk is led by them, and
+only what it ends with is fetched.
 
 Its effort is the number of nodes in view, as of `hnsw`, whose walk this is (Malkov and Yashunin 2018, algorithms 2 and 5).
 
