@@ -71,7 +71,6 @@ def compared_sheet(compare: Compare, cells: Sequence[Cell], made: Sequence[dict[
         f"it. First is {cells[0].index}. Time of first: mean latency of single queries over that of the first index on the same "
         "queries, with its 95 % interval over queries: what the machine did otherwise meanwhile is not in it. Fetched: rows that a "
         f"query looks at and the index does not hold. {asked.encoder}, {cells[0].transform}, "
-        f"{asked.encoder}, {cells[0].transform}, "
         f"{len(asked.corpus):,} rows."
     )
     return Sheet(f"Compact against full, {asked.direction.replace('_', ' ')}", note, columns, tuple(rows))
