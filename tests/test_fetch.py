@@ -628,7 +628,9 @@ def test_an_interrupt_ends_the_command_and_the_next_goes_on(site, tmp_path):
     (tmp_path / "l.txt").write_text(f"{site.url('stall')} md5:{MD5}\n")
     command_line = [sys.executable, "-m", "raybench", "fetch", str(tmp_path / "l.txt"), "--out", str(tmp_path / "data")]
     site.stall_s = 60
-    with subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) as process:
+    # A program that a shell starts in the background ignores interrupts, and so would what it starts.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True, **heeding) as process:
         try:
             while not site.asked:
                 assert process.poll() is None

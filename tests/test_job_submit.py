@@ -17,7 +17,13 @@ import pytest
 
 pytestmark = pytest.mark.ray
 
-SMALL = ["--set", "images=scenes(images=200, seed=4)", "--set", "encoders=[tiny(dim=48)]", "--set", "shards=2"]
+SMALL = [
+    part
+    for setting in (
+        "images=scenes(images=200, seed=4)", "encoders=[tiny(dim=48)]", "shards=2", "cost=null", "tune=null", "compare=null",
+    )
+    for part in ("--set", setting)
+]  # fmt: skip
 
 
 def _free_port() -> int:

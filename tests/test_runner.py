@@ -273,7 +273,11 @@ def test_a_grid_of_indexes_on_actors(tmp_path, ray_cluster):
         assert told["fetched"] == here["fetched"]
     assert run.costs[-1]["fetched"]["per_query"] >= 12
     assert {one["work"] for one in run.failed} == {"searching", "timing"}
-    assert all("needs 195 rows" in one["reason"] for one in run.failed)
+    reasons = {one["reason"] for one in run.failed}
+    assert all("needs 195 rows" in reason or "for 9 candidates its effort" in reason for reason in reasons)
+    # All but the last word: which partition says first that it has too few rows is chance.
+    said = [[one["reason"].rpartition(" ")[0] for one in each.failed] for each in (run, local)]
+    assert said[0] == said[1]
     assert len(list((tmp_path / "there" / "indexes").glob("*/index.faiss"))) == 20
 
 

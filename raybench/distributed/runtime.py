@@ -121,10 +121,11 @@ def failures_explained(what: str) -> Iterator[None]:
         cause: BaseException | None = error
         while cause is not None:
             own = getattr(cause, "cause", None)
-            if isinstance(cause, RaybenchError):
-                raise cause from None
+            # What Ray raises for an error of ours is an error of ours too, but prints as the worker's traceback.
             if isinstance(own, RaybenchError):
                 raise own from None
+            if isinstance(cause, RaybenchError):
+                raise cause from None
             cause = own if isinstance(own, BaseException) else cause.__cause__
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise WorkError(f"{what} failed: {reason}; run the same command again to go on") from error
