@@ -3,13 +3,16 @@
     python jobs/benchmarks/index_overhead.py
 
 In this process: batches of 1,000, and single queries. On Ray: two actors with a partition each, against bare faiss that
-searches the same two partitions and merges nothing, with as many threads in all. Prints medians of rounds and their ratio.
+searches the same two partitions and merges nothing, with as many threads in all: both partitions at a time, a thread each, as
+actors do; and one partition after the other, all threads on each, which is quicker where a partition fits into the cache and two
+do not (`--rows`). Prints medians of rounds, whose order alternates, and their ratio.
 """
 
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,8 @@ from raybench.indexes.joined import split_rows
 from raybench.spec import Spec
 from raybench.transforms import Float16
 
-_ROUNDS = 9
+_ROUNDS = 20
+_THREADS = faiss.omp_get_max_threads()
 
 
 @click.command()
@@ -83,12 +87,23 @@ def _on_ray(text: str, collection: Collection, corpus: Vectors, queries_QD: Floa
     with partition_actors(2, cluster_facts()) as actors:
         sharded = sharded_index(actors, collection, Float16(), recipe, folder)
 
-        def bare() -> None:
-            for part in parts:
-                part.index.search(queries_QD, k, params=parameters)
+        def alone_on(threads: int, part: Any) -> None:
+            faiss.omp_set_num_threads(threads)
+            part.index.search(queries_QD, k, params=parameters)
 
-        ours, theirs = _in_turns(lambda: sharded.search(queries_QD, k, parsed.at), bare)
-        _say(f"{text}, 2 actors, batch of {len(queries_QD):,}", ours, theirs)
+        def together() -> None:
+            with ThreadPoolExecutor(len(parts)) as pool:
+                list(pool.map(lambda part: alone_on(1, part), parts))
+
+        def in_a_row() -> None:
+            for part in parts:
+                alone_on(_THREADS, part)
+
+        stored_QD = queries_QD.astype(np.float16)  # as runs read them
+        ours, *theirs = _in_turns(lambda: sharded.search(stored_QD, k, parsed.at), together, in_a_row)
+        for how, their_s in zip(("a thread each", "one after the other"), theirs, strict=True):
+            _say(f"{text}, 2 actors, batch of {len(queries_QD):,}, partitions {how}", ours, their_s)
+        faiss.omp_set_num_threads(_THREADS)
 
 
 def _collection(folder: str, corpus: Vectors) -> Collection:
@@ -107,23 +122,22 @@ def _collection(folder: str, corpus: Vectors) -> Collection:
     return open_collection(folder)
 
 
-def _in_turns(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float]:
-    """Median seconds of each, measured in turns after one that does not count."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(_ROUNDS + 1):
-        for one, taken in zip((ours, theirs), times, strict=True):
+def _in_turns(*contestants: Callable[[], object]) -> list[float]:
+    """Median seconds of each, measured in turns after one that does not count; every other turn goes backwards."""
+    times: dict[int, list[float]] = {number: [] for number in range(len(contestants))}
+    for turn in range(_ROUNDS + 1):
+        for number in sorted(times, reverse=bool(turn % 2)):
             started = time.perf_counter()
-            one()
-            if number:
-                taken.append(time.perf_counter() - started)
-    return statistics.median(times[0]), statistics.median(times[1])
+            contestants[number]()
+            if turn:
+                times[number].append(time.perf_counter() - started)
+    return [statistics.median(taken) for taken in times.values()]
 
 
 def _say(what: str, ours_s: float, theirs_s: float) -> None:
-    threads = faiss.omp_get_max_threads()
     click.echo(
-        f"{what}: ours {1e3 * ours_s:.3f} ms, faiss {1e3 * theirs_s:.3f} ms on {threads} threads: "
-        f"{100 * (ours_s / theirs_s - 1):+.1f} %, {1e6 * (ours_s - theirs_s):+.0f} microseconds"
+        f"{what}: ours {1e3 * ours_s:.3f} ms, faiss {1e3 * theirs_s:.3f} ms on {_THREADS} threads: "
+        f"{100 * (ours_s / theirs_s - 1):+.1f} %, ratio of throughput {theirs_s / ours_s:.3f}, {1e6 * (ours_s - theirs_s):+.0f} microseconds"
     )
 
 

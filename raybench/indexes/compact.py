@@ -26,11 +26,9 @@ from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.indexes.base import Activity, Dial, Held, check_effort
 from raybench.indexes.copies import OpenedIndex, copies
 from raybench.indexes.exact import score_rows
-from raybench.indexes.faiss_index import FaissIndex, check_queries, in_order
+from raybench.indexes.faiss_index import FaissIndex, Float32, Found, check_queries, in_order
 from raybench.indexes.graph import DIAL, Hnsw, graph_bytes
 from raybench.search.topk import best
-
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +83,9 @@ class Compact:
 
     def fetching(self, index: Any, rows: Any) -> "CompactIndex | CodedIndex | OpenedIndex":
         """An index that `serve` gave, with another place from which rows are fetched: anything that gives rows by number."""
-        if isinstance(index, OpenedIndex) and self.store == "none":
-            return dataclasses.replace(index, index=self.fetching(index.index, rows))
-        made: CompactIndex | CodedIndex = dataclasses.replace(index, vectors=Vectors(rows, index.vectors.first_row))
-        return made
+        nodes: Any = index.index if isinstance(index, OpenedIndex) else index
+        made: Any = dataclasses.replace(nodes, vectors=Vectors(rows, nodes.vectors.first_row))
+        return dataclasses.replace(index, index=made) if isinstance(index, OpenedIndex) else made
 
     def _hnsw(self) -> Hnsw:
         store = "float32" if self.store == "none" else self.store
@@ -133,7 +130,11 @@ class CompactIndex:
     activity: Activity = field(default_factory=Activity)
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
-        """The best k rows (nodes, where those are not rows) that the walk meets; padded where it meets fewer."""
+        """The best k rows that the walk meets, in the one order; padded where it meets fewer."""
+        return in_order(*self.find(queries_QD, k, effort), self.vectors.first_row, k)
+
+    def find(self, queries_QD: FloatMatrix, k: int, effort: int | None) -> Found:
+        """Scores and nodes of each query, best first."""
         check_queries(self.spec, queries_QD, self.vectors.dim, k)
         check_effort(self.spec, DIAL, effort, k)
         scores_QK = np.full((len(queries_QD), k), -np.inf, np.float32)
@@ -148,7 +149,7 @@ class CompactIndex:
             seen[rows] = True
             fetched += len(rows)
         self.activity = Activity(queries=len(queries_QD), fetched=fetched, different=int(seen.sum()))
-        return in_order(scores_QK, ids_QK, self.vectors.first_row, k)
+        return scores_QK, ids_QK
 
     def last_search(self) -> list[Activity]:
         """The rows that were fetched."""

@@ -3,16 +3,17 @@
 Where many rows are equal, as in collections from the web, they fill each other's links and cut the graph into islands: at 24 %
 copies, faiss's graph was measured to miss rows at any effort. Linked once, copies cut nothing off, and the graph is smaller.
 
-Axes: N rows, U different rows, Q queries, K results, M found rows with their copies.
+Axes: N rows, U different rows, Q queries, F found nodes, K results, M found rows with their copies.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
-from raybench.indexes.base import Activity, Held, Index
-from raybench.indexes.faiss_index import float32_rows
+from raybench.indexes.base import Activity, Held
+from raybench.indexes.faiss_index import Float32, Found, float32_rows
 from raybench.search.certified.duplicates import Groups, group
 from raybench.search.topk import best
 from raybench.transforms.packed import is_packed
@@ -24,11 +25,28 @@ def copies(vectors: Vectors) -> Groups | None:
     return group(rows_ND)
 
 
+class Nodes(Protocol):
+    """An index over different rows, numbered from 0."""
+
+    def find(self, queries_QD: FloatMatrix, k: int, effort: int | None) -> Found:
+        """Up to k scores and nodes of each query, best first."""
+        ...
+
+    def last_search(self) -> list[Activity]:
+        """What the last search did."""
+        ...
+
+    @property
+    def held_bytes(self) -> Held:
+        """Resident bytes by kind."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedIndex:
-    """An index over different rows (numbered from 0), whose answers are opened to all rows that are equal to them."""
+    """An index over different rows, whose answers are opened to all rows that are equal to them."""
 
-    index: Index
+    index: Nodes
     groups: Groups
     first_row: int
 
@@ -45,37 +63,41 @@ class OpenedIndex:
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k rows: those that were found and their copies, which have the same score."""
-        return opened(self.index.search(queries_QD, k, effort), self.groups, self.first_row, k)
+        return opened(*self.index.find(queries_QD, k, effort), self.groups, self.first_row, k)
 
 
-def opened(found: Neighbors, groups: Groups, first_row: int, k: int) -> Neighbors:
+def opened(scores_QF: Float32, node_QF: Rows, groups: Groups, first_row: int, k: int) -> Neighbors:
     """The first k rows of the found groups, in the one order; padded where there are fewer."""
-    if len(found) == 1:
-        return _opened_alone(found, groups, first_row, k)
-    is_row_QK = found.ids_QK >= 0
-    group_QK = np.where(is_row_QK, found.ids_QK, 0)
-    length_QK = np.where(is_row_QK, groups.length_U[group_QK], 0)
-    before_QK = np.cumsum(length_QK, axis=1) - length_QK
-    taken_QK = np.clip(k - before_QK, 0, length_QK)
-    count_M = taken_QK.ravel()
-    place_M = np.repeat(before_QK.ravel(), count_M) + _within(count_M)  # in the answer of its query
-    query_M = np.repeat(np.repeat(np.arange(len(found)), found.k), count_M)
-    rows_QK: Rows = np.full((len(found), k), -1, np.int64)
-    scores_QK = np.full((len(found), k), -np.inf)
-    member_M = np.repeat(groups.start_U[group_QK].ravel(), count_M) + _within(count_M)
+    if len(node_QF) == 1:
+        return _opened_alone(scores_QF[0], node_QF[0], groups, first_row, k)
+    is_node_QF = node_QF >= 0
+    group_QF = np.where(is_node_QF, node_QF, 0)
+    length_QF = np.where(is_node_QF, groups.length_U[group_QF], 0)
+    before_QF = np.cumsum(length_QF, axis=1) - length_QF
+    taken_QF = np.clip(k - before_QF, 0, length_QF)
+    count_M = taken_QF.ravel()
+    place_M = np.repeat(before_QF.ravel(), count_M) + _within(count_M)  # in the answer of its query
+    query_M = np.repeat(np.repeat(np.arange(len(node_QF)), node_QF.shape[1]), count_M)
+    rows_QK: Rows = np.full((len(node_QF), k), -1, np.int64)
+    scores_QK = np.full((len(node_QF), k), -np.inf)
+    member_M = np.repeat(groups.start_U[group_QF].ravel(), count_M) + _within(count_M)
     rows_QK[query_M, place_M] = groups.member_N[member_M] + first_row
-    scores_QK[query_M, place_M] = np.repeat(found.scores_QK.ravel(), count_M)
+    scores_QK[query_M, place_M] = np.repeat(scores_QF.ravel(), count_M)
     return best(rows_QK, scores_QK, k)
 
 
-def _opened_alone(found: Neighbors, groups: Groups, first_row: int, k: int) -> Neighbors:
+def _opened_alone(scores_F: Float32, node_F: Rows, groups: Groups, first_row: int, k: int) -> Neighbors:
     """The same for one query, without the calls of numpy that would take longer than its search."""
     results: list[tuple[float, int]] = []
-    for node, score in zip(found.ids_QK[0].tolist(), found.scores_QK[0].tolist(), strict=True):
+    found = (node_F, scores_F, groups.start_U[node_F], groups.length_U[node_F], groups.first_U[node_F])
+    for node, score, start, length, first in zip(*(array.tolist() for array in found), strict=True):
         if node < 0 or len(results) >= k:
             break
-        start, length = int(groups.start_U[node]), min(int(groups.length_U[node]), k - len(results))
-        results += [(-score, row + first_row) for row in groups.member_N[start : start + length].tolist()]
+        if length == 1:
+            results.append((-score, first + first_row))
+        else:
+            stop = start + min(length, k - len(results))
+            results += [(-score, row + first_row) for row in groups.member_N[start:stop].tolist()]
     results.sort()
     results += [(np.inf, -1)] * (k - len(results))
     return Neighbors(np.array([[row for _, row in results]]), np.array([[-score for score, _ in results]]))
