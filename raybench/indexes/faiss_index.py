@@ -7,9 +7,10 @@ thread. (The graph of faiss 1.15 does not depend on its threads, as long as all 
 Axes: N rows, Q queries, T of them, D dimensions, K results, S sampled rows.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol
 
 import faiss
@@ -59,6 +60,10 @@ class FaissIndex:
     parameters: Parameters
     held_bytes: Held
 
+    def __post_init__(self) -> None:
+        # Asked with every query, and always the same; a refusal is not kept.
+        object.__setattr__(self, "parameters", functools.lru_cache(maxsize=256)(self.parameters))
+
     def last_search(self) -> list[Activity]:
         """Nothing that a caller could not see himself."""
         return [Activity()]
@@ -97,11 +102,11 @@ def in_order(scores_QK: Float32, ids_QK: npt.NDArray[np.int64], first_row: int, 
 
 def _alone(scores_1K: Float32, rows_1K: npt.NDArray[np.int64]) -> Neighbors:
     """The few results of one query: calls of numpy would take longer than the search of a small index."""
-    scores, rows = scores_1K[0].tolist(), rows_1K[0].tolist()
-    if any(score <= after for score, after in pairwise(scores)):
-        order = sorted(range(len(rows)), key=lambda place: (-scores[place], rows[place]))
-        rows_1K, scores_1K = rows_1K[:, order], scores_1K[:, order]
-    return Neighbors(rows_1K, scores_1K.astype(np.float64))
+    scores = scores_1K[0].tolist()
+    if all(map(operator.gt, scores, scores[1:])):
+        return Neighbors(rows_1K, scores_1K.astype(np.float64))
+    negative, rows = zip(*sorted(zip((-scores_1K[0]).tolist(), rows_1K[0].tolist(), strict=True)), strict=True)
+    return Neighbors(np.array([rows]), -np.array([negative]))
 
 
 def check_queries(spec: str, queries_QD: FloatMatrix, dim: int, k: int) -> None:

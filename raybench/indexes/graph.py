@@ -4,7 +4,6 @@ Its effort is the number of nodes that a search keeps in view (efSearch); it is 
 to k without a word.
 """
 
-import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -106,13 +105,7 @@ class Hnsw:
     def parameters(self, effort: int | None, k: int) -> Any:
         """Faiss's search parameters; IndexRequestError for an effort out of range."""
         check_effort(self.spec, self.dial, effort, k)
-        return _in_view(effort)
-
-
-@functools.lru_cache(maxsize=256)
-def _in_view(effort: int | None) -> Any:
-    """Faiss's search parameters for so many nodes in view."""
-    return faiss.SearchParametersHNSW(efSearch=effort)
+        return faiss.SearchParametersHNSW(efSearch=effort)
 
 
 def graph_bytes(index: Any) -> int:

@@ -3,7 +3,6 @@
 Its effort is the number of lists probed. In `ivf_pq` the rows of a list are codes of what the centroid leaves over.
 """
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,14 +77,10 @@ class _Inverted:
     def _parameters(self, index: Any) -> Parameters:
         is_turned = isinstance(index, faiss.IndexPreTransform)
 
-        @functools.lru_cache(maxsize=256)
-        def probing(effort: int | None) -> Any:
-            probes = faiss.SearchParametersIVF(nprobe=effort)
-            return faiss.SearchParametersPreTransform(index_params=probes) if is_turned else probes
-
         def parameters(effort: int | None, k: int) -> Any:
             check_effort(self.spec, self.dial, effort, k)
-            return probing(effort)
+            probes = faiss.SearchParametersIVF(nprobe=effort)
+            return faiss.SearchParametersPreTransform(index_params=probes) if is_turned else probes
 
         return parameters
 
