@@ -13,6 +13,7 @@ from raybench.cli import main
 from raybench.errors import DataError, RequestError
 from raybench.experiments import evaluation_file as files
 from raybench.experiments import vector_runner
+from raybench.experiments.compared import ratio
 from raybench.experiments.gold import LocalGold
 from raybench.experiments.reporting import Silent
 from raybench.metrics.cost import Latency, batches, closed_loop, dominated, open_loop, quantile_interval
@@ -34,6 +35,17 @@ def test_latency_is_that_of_the_times():
     assert (few.p50_ms, few.std_ms, few.p50_low_ms, few.p99_high_ms) == (2.0, 0.0, None, None)
     with pytest.raises(DataError, match="there are none"):
         Latency.of(np.empty(0))
+
+
+def test_a_ratio_of_latencies_tells_what_the_machine_did_between_turns():
+    """Exact where one is a multiple of the other; wide where turns differ, though queries do not."""
+    theirs = np.random.default_rng(0).uniform(1, 2, (3, 200))
+    assert ratio(1.5 * theirs, theirs, 0) == pytest.approx((1.5, 1.5, 1.5))
+    drifting = theirs * np.array([[1.0], [1.2], [1.4]])
+    value, low, high = ratio(drifting, theirs, 0)
+    assert value == pytest.approx(1.2, abs=0.02)
+    assert low == pytest.approx(1.0, abs=0.03)
+    assert high == pytest.approx(1.4, abs=0.03)
 
 
 @pytest.mark.parametrize("quantile", [0.5, 0.9, 0.99])

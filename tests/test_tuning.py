@@ -40,8 +40,8 @@ def test_it_is_the_smallest_of_all(seed, least, span, target):
     needed = np.random.default_rng(seed).geometric(0.02, 400)
     tuning, held_out = _sides(needed, 200)
     most = least + span
-    found = smallest_effort(tuning, held_out, target, (least, most), resamples=100, seed=seed)
-    passing = [effort for effort in range(least, most + 1) if measured(effort, *tuning, 100, seed).reaches(target)]
+    found = smallest_effort(tuning, held_out, target, (least, most))
+    passing = [effort for effort in range(least, most + 1) if measured(effort, *tuning).reaches(target)]
     assert found.effort == (passing[0] if passing else None)
     assert [point.effort for point in found.points] == sorted({point.effort for point in found.points})
     if found.effort is None:
@@ -49,7 +49,7 @@ def test_it_is_the_smallest_of_all(seed, least, span, target):
         assert found.points[-1].effort == most
         assert not found.is_confirmed(target)
         return
-    assert found.held_out == measured(found.effort, *held_out, 100, seed)
+    assert found.held_out == measured(found.effort, *held_out)
     if found.effort == least:
         assert found.below is None
     else:
@@ -62,7 +62,7 @@ def test_held_out_queries_confirm_in_95_of_100():
     reached = 0
     for seed in range(100):
         needed = np.random.default_rng([seed, 1]).geometric(0.02, 1_000)
-        found = smallest_effort(*_sides(needed, 500), 0.9, (1, 1_024), resamples=200, seed=seed)
+        found = smallest_effort(*_sides(needed, 500), 0.9, (1, 1_024))
         reached += found.is_confirmed(0.9)
     assert reached >= 95
 
@@ -71,11 +71,11 @@ def test_an_effort_under_one_that_fails_is_not_taken():
     """Where quality falls again above an effort that passed, the effort from which on all measured ones pass is taken."""
     quality = {1: 0.1, 2: 0.2, 4: 0.3, 8: 1.0, 6: 1.0, 5: 0.0, 7: 0.0}
     side = (lambda effort: np.full(50, quality[effort])), np.arange(50)
-    found = smallest_effort(side, side, 0.9, (1, 8), resamples=100)
+    found = smallest_effort(side, side, 0.9, (1, 8))
     assert found.effort == 6
     assert [point.effort for point in found.points] == [1, 2, 4, 5, 6, 8]
     quality[6], quality[7] = 0.0, 1.0
-    assert smallest_effort(side, side, 0.9, (1, 8), resamples=100).effort == 7
+    assert smallest_effort(side, side, 0.9, (1, 8)).effort == 7
 
 
 def test_queries_are_split_by_clusters():
@@ -155,7 +155,7 @@ def test_a_run_tunes_what_its_file_lists(done):
     assert failed["work"] == "tuning"
     assert "ivf_flat(lists=50) needs 1,950 rows" in failed["reason"]
     assert any("1 of the grid's cells have no result" in warning for warning in done.warnings)
-    assert any("only 120 queries for tuning" in warning for warning in done.warnings)
+    assert any("only 120 clusters of queries for tuning" in warning for warning in done.warnings)
     assert [sheet.title for sheet in done.sheets] == ["Tuned efforts", "Cells without a result"]
     page = storage.read_bytes(write_report(done.out)).decode()
     assert "Tuned efforts" in page

@@ -576,6 +576,25 @@ def test_indexes_over_vectors_are_measured_tuned_and_compared(vectors, tmp_path)
     assert (again.costs, again.tuned) == (run.costs, run.tuned)
 
 
+def test_a_damaged_index_is_a_row_and_nothing_at_all_is_an_error(vectors, tmp_path, capsys):
+    """The others go on; where no cell has a result, the command ends with 1."""
+    told = {"indexes": ["sq8()"], "queries": 5, "k": 10}
+    _run(vectors, tmp_path, cost=told)
+    [written] = tmp_path.glob("indexes/*/index.faiss")
+    written.write_bytes(written.read_bytes()[:-1] + b"?")
+    run = _run(vectors, tmp_path, cost=told | {"indexes": ["sq8()", "sq4()"], "queries": 6})
+    assert [one["index"] for one in run.costs] == ["sq4()"]
+    [failed] = run.failed
+    assert "index.faiss is not what was written; delete" in failed["reason"]
+    (tmp_path / "one.json").write_text(json.dumps(_content(vectors, tune={"indexes": ["ivf_flat(lists=999)"]})))
+    with pytest.raises(SystemExit) as stop:
+        main(["tune", str(tmp_path / "one.json"), "--out", str(tmp_path / "out"), "--local", "--json"])
+    printed = capsys.readouterr()
+    assert stop.value.code == 1
+    assert "none of the 1 cells has a result" in printed.err
+    assert json.loads(printed.out.splitlines()[-1])["ok"] is False
+
+
 def test_axes_of_vectors_are_multiplied_out(vectors):
     """As those of images are: spaces by precision, indexes by effort and candidates; and nothing where nothing is asked."""
     grid = {"transforms": ["truncate(dim=8)"], "precisions": ["float16()", "int8()"], "indexes": ["hnsw(m=4)", "exact()"],

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from raybench.errors import WorkError
+
 if TYPE_CHECKING:
     from raybench.experiments.backend import Backend
     from raybench.experiments.evaluation import Evaluation
@@ -98,7 +100,7 @@ def evaluate(
         records = [{key: getattr(record, key) for key in (*keys, *more)} for record in made.records]
         sheets = [asdict(sheet) for sheet in made.sheets]
         done = {
-            "ok": True,
+            "ok": has_results(made),
             "report": report,
             "out": out,
             "records": records,
@@ -108,6 +110,18 @@ def evaluate(
             "failed": made.failed,
         }
         click.echo(json.dumps(done, ensure_ascii=False))
+    check_results(made)
+
+
+def has_results(made: "Run") -> bool:
+    """Whether anything of what was asked for could be made."""
+    return bool(made.records or made.costs or made.tuned or not made.failed)
+
+
+def check_results(made: "Run") -> None:
+    """WorkError where every cell failed."""
+    if not has_results(made):
+        raise WorkError(f"none of the {len(made.failed)} cells has a result; the table of cells says why")
 
 
 def _run(evaluation: "Evaluation | VectorEvaluation", out: str, command: str, *, local: bool) -> "Run":

@@ -59,4 +59,7 @@ def command(
             found = vector_runner.tune(loaded, out, searchers, TerminalReporter(), indexes)
     evaluate.print_tables(found)
     if as_json:
-        click.echo(json.dumps({"ok": True, "out": out, "tuned": found.tuned}, ensure_ascii=False))
+        click.echo(
+            json.dumps({"ok": evaluate.has_results(found), "out": out, "tuned": found.tuned}, ensure_ascii=False)
+        )
+    evaluate.check_results(found)

@@ -24,7 +24,7 @@ from raybench.indexes.base import Activity, Index
 from raybench.indexes.rerank import inner
 from raybench.indexes.stored import filled_facts
 from raybench.metrics import evaluate_overlap, parse_measure
-from raybench.metrics.cost import Latency, batches, closed_loop, open_loop
+from raybench.metrics.cost import Ask, Latency, Times, batches, closed_loop, open_loop
 from raybench.metrics.uncertainty import bootstrap_interval
 from raybench.spec import Spec, content_key
 
@@ -42,9 +42,7 @@ def cost_cell(cell: Cell, cost: Cost, out: str, backend: Backend, reporter: Repo
     cell.check(cost.k)
     spec, recipe = Spec.parse(cell.index), INDEXES.make(cell.index)
     with reporter.stage(f"timing {cell.title}", None), cell.open(backend, out) as index:
-        drawn_Q = np.random.default_rng([cell.seed, 0xC0]).permutation(len(cell.asked.queries_QD))[: cost.queries]
-        queries_QD = np.ascontiguousarray(cell.asked.queries_QD[np.sort(drawn_Q)])
-        measured = _measure(index, queries_QD, cost, spec.at, cell.seed)
+        measured = _measure(index, _drawn(cell, cost), cost, spec.at, cell.seed)
         measured["held_bytes"] = index.held_bytes
         measured["resident_bytes"] = sum(index.held_bytes.values())
         measured["quality"] = _quality(index, cell, cost, spec.at)
@@ -55,6 +53,34 @@ def cost_cell(cell: Cell, cost: Cost, out: str, backend: Backend, reporter: Repo
     }  # fmt: skip
     storage.write_json(uri, measured)
     return measured
+
+
+def latencies_again(cell: Cell, cost: Cost, turn: int, out: str, backend: Backend, reporter: Reporter) -> list[float]:
+    """Milliseconds of the same single queries at another time, which shows what else the machine did meanwhile."""
+    key = content_key("latencies", FORMAT, cell.identity(), _settings(cost), _machine(backend.facts()), turn)
+    uri = storage.join(out, "results", "costs", f"{key}.json")
+    if not storage.exists(uri):
+        queries_QD, effort = _drawn(cell, cost), Spec.parse(cell.index).at
+        with reporter.stage(f"timing again {cell.title}", None), cell.open(backend, out) as index:
+            seconds_Q = closed_loop(_asking(index, queries_QD, cost.k, effort), len(queries_QD), cost.warm_up)
+        storage.write_json(uri, {"turn": turn, "latencies_ms": _milliseconds(seconds_Q)})
+    known: list[float] = storage.read_json(uri)["latencies_ms"]
+    return known
+
+
+def _drawn(cell: Cell, cost: Cost) -> FloatMatrix:
+    """The queries that are timed."""
+    drawn_Q = np.random.default_rng([cell.seed, 0xC0]).permutation(len(cell.asked.queries_QD))[: cost.queries]
+    return np.ascontiguousarray(cell.asked.queries_QD[np.sort(drawn_Q)])
+
+
+def _asking(index: Index, queries_QD: FloatMatrix, k: int, effort: int | None) -> Ask:
+    """Asks the n-th query alone."""
+    return lambda query: index.search(queries_QD[query : query + 1], k, effort)
+
+
+def _milliseconds(seconds_Q: Times) -> list[float]:
+    return [round(1e3 * one, 6) for one in seconds_Q.tolist()]
 
 
 def _machine(facts: dict[str, Any]) -> dict[str, Any]:
@@ -86,8 +112,7 @@ def _measure(index: Index, queries_QD: FloatMatrix, cost: Cost, effort: int | No
     count, starts = len(queries_QD), range(0, len(queries_QD), cost.batch)
     told: list[list[Activity]] = []
 
-    def one(query: int) -> None:
-        index.search(queries_QD[query : query + 1], cost.k, effort)
+    one = _asking(index, queries_QD, cost.k, effort)
 
     def one_told(query: int) -> None:
         one(query)
@@ -106,7 +131,7 @@ def _measure(index: Index, queries_QD: FloatMatrix, cost: Cost, effort: int | No
     return {
         "latency": asdict(Latency.of(seconds_Q)), "throughput": asdict(together), "arriving": arriving,
         "on_shard_ms": 1e3 * float(np.median([max(part.seconds for part in parts) for parts in told])) or None,
-        "fetched": _fetched(told, index.last_search()), "latencies_ms": [round(1e3 * one, 6) for one in seconds_Q],
+        "fetched": _fetched(told, index.last_search()), "latencies_ms": _milliseconds(seconds_Q),
     }  # fmt: skip
 
 

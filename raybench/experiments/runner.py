@@ -14,7 +14,7 @@ import numpy as np
 
 from raybench import results, storage
 from raybench.arrays import FloatMatrix, Neighbors
-from raybench.errors import IndexRequestError
+from raybench.errors import DataError, IndexRequestError
 from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Asked, Cells
@@ -112,7 +112,7 @@ def _experiment(
     if not storage.exists(results.records_uri(uri, experiment.key)):
         try:
             measure_experiment(experiment, progress.out, prepared.source, prepared.shards, backend, reporter)
-        except IndexRequestError as fault:
+        except (IndexRequestError, DataError) as fault:
             progress.fail("searching", experiment.title, str(fault))
             return
     progress.seconds[f"searching {experiment.title}"] = round(time.perf_counter() - started, 3)

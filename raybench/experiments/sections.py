@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from raybench.errors import IndexRequestError
+from raybench.errors import DataError, IndexRequestError
 from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Cell, Cells
-from raybench.experiments.compared import compare_cell, compared_sheet
+from raybench.experiments.compared import compare_cell, compared_sheet, take_turns
 from raybench.experiments.cost_sheets import cost_sheets
 from raybench.experiments.costs import cost_cell
 from raybench.experiments.evaluation import Compare, Cost, HasIndexes, Sections, Tune, tuned_indexes
@@ -48,10 +48,10 @@ def tune_cells(progress: Run, tune: Tune, grid: HasIndexes, cells: Cells, backen
     progress.tuned += found
     if found:
         progress.sheets.append(tuned_sheet(tune, found))
-    few = min((one["tuning_queries"] for one in found), default=ENOUGH)
+    few = min((one["tuning_clusters"] for one in found), default=ENOUGH)
     if few < ENOUGH:
         progress.warnings.append(
-            f"only {few} queries for tuning: intervals are wide, and efforts may be higher than they need be; {ENOUGH} are enough"
+            f"only {few} clusters of queries for tuning: intervals are wide, and efforts may be higher than they need be; {ENOUGH} are enough"
         )
 
 
@@ -66,6 +66,7 @@ def _compare_cells(progress: Run, compare: Compare, cells: Cells, backend: Backe
             with _row(progress, "comparing", cell):
                 made.append(compare_cell(cell, compare, progress.out, backend, reporter))
         if made:
+            take_turns(made, compare, progress.out, backend, reporter)
             progress.sheets.append(compared_sheet(compare, together, made, together[0].seed))
 
 
@@ -75,6 +76,6 @@ def _row(progress: Run, work: str, cell: Cell) -> Iterator[None]:
     started = time.perf_counter()
     try:
         yield
-    except IndexRequestError as fault:
+    except (IndexRequestError, DataError) as fault:
         progress.fail(work, cell.title, str(fault))
     progress.seconds[f"{work} {cell.title}"] = round(time.perf_counter() - started, 3)

@@ -23,8 +23,8 @@ from raybench.metrics.measure import Values
 from raybench.search.effort import LEVEL, Tuned, smallest_effort, split_queries
 from raybench.spec import content_key
 
-FORMAT = 3  # raise it when the same inputs give other numbers
-ENOUGH = 500  # tuning queries; with fewer, the interval is wide and the effort higher than it need be
+FORMAT = 4  # raise it when the same inputs give other numbers
+ENOUGH = 500  # clusters of tuning queries; with fewer, the interval is wide and the effort higher than it need be
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +42,7 @@ def tune_cell(cell: Cell, tune: Tune, out: str, backend: Backend, reporter: Repo
 
     IndexRequestError where it cannot be built; RequestError for a measure of judgments where nothing is judged.
     """
-    key = content_key("tuned", FORMAT, cell.identity(), tune.measure, tune.target, tune.most, cell.intervals.resamples)
+    key = content_key("tuned", FORMAT, cell.identity(), tune.measure, tune.target, tune.most)
     uri = storage.join(out, "results", "tuned", f"{key}.json")
     if storage.exists(uri):
         found: dict[str, Any] = storage.read_json(uri)
@@ -60,10 +60,7 @@ def tune_cell(cell: Cell, tune: Tune, out: str, backend: Backend, reporter: Repo
 
             return values_at, side.clusters_Q
 
-        tuned = smallest_effort(
-            values_of(sides[0]), values_of(sides[1]), tune.target, efforts,
-            resamples=cell.intervals.resamples, seed=cell.seed,
-        )  # fmt: skip
+        tuned = smallest_effort(values_of(sides[0]), values_of(sides[1]), tune.target, efforts)
     told = _told(cell, tune, tuned, efforts, sides)
     storage.write_json(uri, told)
     return told
@@ -120,7 +117,8 @@ def _told(cell: Cell, tune: Tune, tuned: Tuned, efforts: tuple[int, int], sides:
         "effort": tuned.effort, "points": [asdict(point) for point in tuned.points],
         "held_out": None if tuned.held_out is None else asdict(tuned.held_out),
         "below": None if tuned.below is None else asdict(tuned.below), "confirmed": tuned.is_confirmed(tune.target),
-        "tuning_queries": len(sides[0].clusters_Q), "held_out_queries": len(sides[1].clusters_Q), "level": LEVEL,
+        "tuning_queries": len(sides[0].clusters_Q), "held_out_queries": len(sides[1].clusters_Q),
+        "tuning_clusters": len(np.unique(sides[0].clusters_Q)), "level": LEVEL,
     }  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """The smallest effort whose quality reaches a target: found on some queries, confirmed on others.
 
 A mean over a few queries reaches a target by luck as often as not, so an effort passes only if the lower end of its
-interval does. That end is of a 98 % interval: the mean over as many other queries then reaches the target in about 95 of 100
-cases, because two such means differ by the root of two standard errors, and 2.33 / 1.41 = 1.64.
+interval does. Means over two samples of one size differ by the root of two standard errors, so the lower end of a 98 % interval
+(2.33 / 1.41 = 1.64) would be reached by another sample in 95 of 100 cases, if one effort were looked at. But the smallest of many
+is taken, which favours lucky ones; hence 99 %.
 
 Quality rises with effort, so the range is doubled until it passes and then halved; every measured point is kept, and an
 effort above which a measured one fails is not taken.
@@ -19,9 +20,9 @@ import numpy.typing as npt
 from raybench.arrays import Rows
 from raybench.errors import RequestError
 from raybench.metrics.measure import Values
-from raybench.metrics.uncertainty import bootstrap_interval
+from raybench.metrics.uncertainty import mean_interval
 
-LEVEL = 0.98
+LEVEL = 0.99
 ValuesAt = Callable[[int], Values]  # the value of every query at an effort [Q]
 
 
@@ -77,9 +78,6 @@ def smallest_effort(
     held_out: tuple[ValuesAt, Rows],
     target: float,
     efforts: tuple[int, int],
-    *,
-    resamples: int = 2_000,
-    seed: int = 0,
 ) -> Tuned:
     """Search the efforts from least to most; each side is its values at an effort, and the clusters of its queries."""
     least, most = efforts
@@ -89,19 +87,19 @@ def smallest_effort(
 
     def passes(effort: int) -> bool:
         if effort not in points:
-            points[effort] = measured(effort, *tuning, resamples, seed)
+            points[effort] = measured(effort, *tuning)
         return points[effort].reaches(target)
 
     _climb(passes, least, most)
     found = _taken([points[effort] for effort in sorted(points)], target)
-    confirmed = None if found is None else measured(found, *held_out, resamples, seed)
+    confirmed = None if found is None else measured(found, *held_out)
     return Tuned(found, tuple(points[effort] for effort in sorted(points)), confirmed)
 
 
-def measured(effort: int, values_at: ValuesAt, clusters_Q: Rows, resamples: int, seed: int) -> Point:
+def measured(effort: int, values_at: ValuesAt, clusters_Q: Rows) -> Point:
     """One effort on some queries."""
     values_Q = values_at(effort)
-    interval = bootstrap_interval(values_Q, clusters_Q, resamples=resamples, level=LEVEL, seed=seed)
+    interval = mean_interval(values_Q, clusters_Q, level=LEVEL)
     low, high = (None, None) if interval is None else (interval.low, interval.high)
     return Point(effort, float(values_Q.mean()), low, high)
 
