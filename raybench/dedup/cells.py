@@ -1,0 +1,104 @@
+"""Cells around centroids: every pair of close rows meets in a cell, and rows that are far apart mostly do not.
+
+A row is at home in the cell of its nearest centroid. Two rows at a distance r at most, at home in cells c and d, are on two sides
+of the plane halfway between the centroids, so their distances from it add up to r at most, and one of them is within r / 2 of it.
+So a row that is a guest wherever it is within r / 2 of such a plane meets all that are close to it. Where that would be more
+cells than allowed, it is a guest of those whose planes are nearest, and is counted: pairs may be missed there and nowhere else.
+
+Axes: N rows, C centroids, D dimensions, G guests.
+"""
+
+import math
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from raybench.arrays import Rows
+
+Float32 = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+_SLACK = 1e-3  # of a distance: far more than float32 is off by
+_BLOCK = 512  # whose distances stay in cache
+_ROUNDS = 8
+_PER_CENTROID = 48
+
+
+def count_of(rows: int) -> int:
+    """Centroids for so many rows: comparing rows with centroids then takes about as long as rows with their cells."""
+    return int(min(8_192, 2 ** round(math.log2(1.5 * math.sqrt(max(rows, 1))))))
+
+
+def sample_of(centroids: int) -> int:
+    """Rows that so many centroids are learnt from."""
+    return centroids * _PER_CENTROID
+
+
+def learn(sample_ND: Float32, count: int, seed: int) -> Float32:
+    """Centroids of rows at length one by k-means; fewer rows than centroids are centroids themselves."""
+    if len(sample_ND) <= count:
+        return sample_ND
+    means = faiss.Kmeans(sample_ND.shape[1], count, niter=_ROUNDS, seed=seed, min_points_per_centroid=1, verbose=False)
+    means.train(sample_ND)
+    return np.asarray(means.centroids, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """Where rows are at home, and where they are guests."""
+
+    home_N: Rows
+    row_G: Rows  # places of guests among the rows
+    cell_G: Rows
+    is_cut_N: Flags  # rows that would be guests of more cells
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """Centroids, and how far from a plane between two of them a row is a guest."""
+
+    centroids_CD: Float32
+    apart: float  # the distance of the rows of a pair, at most
+    most: int  # cells of a row
+
+    def place(self, unit_ND: torch.Tensor) -> Placed:
+        """Place rows at length one."""
+        centroids = torch.from_numpy(self.centroids_CD)
+        square_C = (centroids * centroids).sum(dim=1)
+        twice_CC = torch.cdist(centroids, centroids).clamp_(min=1e-6).mul_(2)  # the distances between centroids
+        placed = [
+            self._block(unit_ND[start : start + _BLOCK], start, centroids, square_C, twice_CC)
+            for start in range(0, len(unit_ND), _BLOCK)
+        ]
+        joined = (np.concatenate(arrays) for arrays in zip(*placed, strict=True))
+        return Placed(*joined)
+
+    def _block(
+        self,
+        unit_BD: torch.Tensor,
+        start: int,
+        centroids: torch.Tensor,
+        square_C: torch.Tensor,
+        twice_CC: torch.Tensor,
+    ) -> tuple[Rows, Rows, Rows, Flags]:
+        squared_BC = torch.addmm(square_C, unit_BD, centroids.T, alpha=-2)  # without the row's own length, which is 1
+        nearest_B, home_B = squared_BC.min(dim=1)
+        # How far a row is from the plane between its own centroid and another, on its own side of it.
+        off_BC = squared_BC.sub_(nearest_B[:, None]).div_(twice_CC[home_B]).numpy()
+        off_BC[np.arange(len(off_BC)), home_B.numpy()] = np.inf
+        row_G, cell_G = np.divmod(np.flatnonzero(off_BC <= np.float32(self.apart / 2 + _SLACK)), off_BC.shape[1])
+        guests_B = np.bincount(row_G, minlength=len(off_BC))
+        is_cut_B = guests_B > self.most - 1
+        if is_cut_B.any():
+            order = np.lexsort((cell_G, off_BC[row_G, cell_G], row_G))
+            rank_G = np.arange(len(order)) - np.repeat(np.cumsum(guests_B) - guests_B, guests_B)
+            kept = np.sort(order[rank_G < self.most - 1])
+            row_G, cell_G = row_G[kept], cell_G[kept]
+        return home_B.numpy(), row_G + start, cell_G, is_cut_B
+
+
+def distance(cosine: float) -> float:
+    """How far apart two rows at length one are."""
+    return math.sqrt(max(0.0, 2 - 2 * cosine))

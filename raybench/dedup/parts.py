@@ -1,0 +1,237 @@
+"""Pieces of a deduplication: each reads what it needs from storage, and leaves a file or returns something small.
+
+    <folder>/digests-<range>.npy    the digest of every row of a range, and whether it has a length
+    <folder>/rows-<range>.bin       the rows of a range that are compared, cell after cell, guests too
+    <folder>/placed-<range>.npz     their numbers, where cells begin, who is a guest, and whose cells were cut
+
+A file that is there is whole, and is not made again.
+
+Axes: N rows of a range, C cells, D dimensions, U units.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from raybench import storage
+from raybench.arrays import Rows
+from raybench.dedup.cells import Cells, Flags
+from raybench.dedup.fingerprints import Digests, digests
+from raybench.dedup.groups import LEADER, OPEN, Firsts, States, forest, join
+from raybench.dedup.pairs import Pairs, Run, cosines, pairs_between, pairs_within
+from raybench.errors import DataError
+from raybench.formats import open_vectors
+from raybench.formats.base import Matrix, read_rows
+
+_READ_ROWS = 16_384
+Edges = tuple[int, int]  # first and last row, or cell, of a run
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the pieces of one deduplication share; small."""
+
+    vectors: str  # a spec or path
+    folder: str
+    threshold: float
+
+    def file(self, kind: str, rows: Edges, suffix: str) -> str:
+        """A file of a range of rows."""
+        return storage.join(self.folder, f"{kind}-{rows[0]:015d}-{rows[1]:015d}.{suffix}")
+
+
+def fingerprint(place: Place, rows: Edges) -> None:
+    """Write the digests of a range. DataError for a row that is not finite."""
+    uri = place.file("digests", rows, "npy")
+    if storage.exists(uri):
+        return
+    file = open_vectors(place.vectors)
+    told: list[Digests] = []
+    for start in range(*rows, _READ_ROWS):
+        rows_ND = read_rows(file, start, min(start + _READ_ROWS, rows[1]))
+        is_finite_N = np.isfinite(rows_ND).all(axis=1)
+        if not is_finite_N.all():
+            row = start + int(np.argmin(is_finite_N))
+            raise DataError(f"row {row} of {place.vectors} has NaN or infinite values; embed it again or drop it")
+        has_length_N = (rows_ND != 0).any(axis=1)
+        told.append(np.column_stack([digests(rows_ND), has_length_N.astype(np.uint64)]))
+    _save(uri, np.concatenate(told))
+
+
+def fingerprints(place: Place, ranges: Sequence[Edges]) -> tuple[Digests, Flags]:
+    """The digests of all rows, and whether each has a length."""
+    told = np.concatenate([_load(place.file("digests", rows, "npy")) for rows in ranges])
+    return np.ascontiguousarray(told[:, :2]), told[:, 2] != 0
+
+
+def put_into_cells(place: Place, rows: Edges, kept_N: Flags, cells: Cells) -> tuple[Rows, int]:
+    """Write the rows of a range by cell; how many rows each cell has of them [C], and how many rows were cut.
+
+    `kept_N` says which rows of the range are compared.
+    """
+    uri = place.file("placed", rows, "npz")
+    if not storage.exists(uri):
+        stored_ND = read_rows(open_vectors(place.vectors), *rows)[kept_N]
+        run = Run.of(np.flatnonzero(kept_N) + rows[0], stored_ND)
+        placed = cells.place(run.unit_ND)
+        local = np.concatenate([np.arange(len(run)), placed.row_G])
+        cell = np.concatenate([placed.home_N, placed.cell_G])
+        is_guest = np.arange(len(local)) >= len(run)
+        order = np.lexsort((local, is_guest, cell))  # in a cell those at home first, each in row order
+        storage.write_bytes(place.file("rows", rows, "bin"), np.ascontiguousarray(stored_ND[local[order]]).data)
+        starts_C = np.searchsorted(cell[order], np.arange(len(cells.centroids_CD) + 1))
+        buffer = io.BytesIO()
+        np.savez(buffer, ids=run.ids_N[local[order]], guest=is_guest[order], starts=starts_C, cut=placed.is_cut_N.sum())
+        storage.write_bytes(uri, buffer.getbuffer())
+    with np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False) as index:
+        return np.diff(index["starts"]), int(index["cut"])
+
+
+@dataclass(frozen=True, slots=True)
+class CellUnit:
+    """A run of cells, whose rows lie in the files of all ranges."""
+
+    place: Place
+    ranges: tuple[Edges, ...]
+    cells: Edges
+    dim: int
+    dtype: str
+    has_within: bool = True  # pairs of two rows at home
+    has_between: bool = True  # pairs of a row at home and a guest
+
+    def runs(self) -> Iterator[tuple[Run, Run]]:
+        """The rows at home in each cell, and its guests."""
+        pieces = [self._piece(rows) for rows in self.ranges]
+        for cell in range(self.cells[1] - self.cells[0]):
+            parts = [
+                (ids[slice(*starts[cell : cell + 2])], guest[slice(*starts[cell : cell + 2])], rows[slice(*starts[cell : cell + 2])])
+                for ids, guest, starts, rows in pieces
+            ]  # fmt: skip
+            ids, guest, rows_ND = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            home = np.flatnonzero(~guest)
+            yield Run.of(ids[home], rows_ND[home]), Run.of(ids[guest], rows_ND[guest])
+
+    def _piece(self, rows: Edges) -> tuple[Rows, Flags, Rows, Matrix]:
+        """Numbers, who is a guest, where cells begin, and the rows themselves, of one range's share of these cells."""
+        with np.load(
+            io.BytesIO(storage.read_bytes(self.place.file("placed", rows, "npz"))), allow_pickle=False
+        ) as index:
+            starts_C = index["starts"][self.cells[0] : self.cells[1] + 1]
+            first, last = int(starts_C[0]), int(starts_C[-1])
+            ids, guest = index["ids"][first:last], index["guest"][first:last]
+        dtype = np.dtype(self.dtype)
+        with storage.open_random(self.place.file("rows", rows, "bin")) as file:
+            file.seek(first * self.dim * dtype.itemsize)
+            data = file.read((last - first) * self.dim * dtype.itemsize)
+        return ids, guest, starts_C - first, np.frombuffer(data, dtype).reshape(-1, self.dim)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FullUnit:
+    """A range of rows against another before it, or against itself: every pair is compared."""
+
+    place: Place
+    ours: Edges
+    theirs: Edges
+    kept: tuple[Flags, Flags]  # of each
+
+    @property
+    def has_within(self) -> bool:
+        """Whether it is a range against itself."""
+        return self.ours == self.theirs
+
+    @property
+    def has_between(self) -> bool:
+        """Whether it is a range against another."""
+        return self.ours != self.theirs
+
+    def runs(self) -> Iterator[tuple[Run, Run]]:
+        """The one range, and the other, which is empty where they are the same."""
+        home = self._run(self.ours, self.kept[0])
+        yield home, home.at(np.empty(0, np.int64)) if self.has_within else self._run(self.theirs, self.kept[1])
+
+    def _run(self, rows: Edges, kept_N: Flags) -> Run:
+        stored_ND = read_rows(open_vectors(self.place.vectors), *rows)
+        return Run.of(np.flatnonzero(kept_N) + rows[0], stored_ND[kept_N])
+
+
+Unit = CellUnit | FullUnit
+
+
+def first_close(unit: Unit, state_N: States) -> Firsts:
+    """For every open row of a unit the first row before it that is close, and a leader or open."""
+    found = []
+    for home, guests in unit.runs():
+        firsts = Firsts.of(_open_pairs(unit, home, guests, state_N))
+        found.append(firsts.with_cosines(_cosines(home, guests, firsts.row_S, firsts.first_S)))
+    return join(found)
+
+
+def all_close(unit: Unit, state_N: States) -> tuple[Pairs, npt.NDArray[np.float64]]:
+    """All pairs of an open row of a unit and a leader or open row before it, with their cosines."""
+    found, told = [Pairs.none()], [np.empty(0)]
+    for home, guests in unit.runs():
+        for pairs in _open_pairs(unit, home, guests, state_N):
+            found.append(pairs)
+            told.append(_cosines(home, guests, pairs.high_P, pairs.low_P))
+    return Pairs.joined(found), np.concatenate(told)
+
+
+def connections(unit: Unit) -> Pairs:
+    """Pairs that connect what is close in a unit."""
+    return forest(pairs for home, guests in unit.runs() for pairs in _pairs(unit, home, guests))
+
+
+def _pairs(unit: Unit, home: Run, guests: Run) -> Iterator[Pairs]:
+    if unit.has_within:
+        yield from pairs_within(home, unit.place.threshold)
+    if unit.has_between:
+        yield from pairs_between(home, guests, unit.place.threshold)
+
+
+def _open_pairs(unit: Unit, home: Run, guests: Run, state_N: States) -> Iterator[Pairs]:
+    """Pairs whose later row is open and whose earlier one is open or a leader; rows of no such pair are not multiplied."""
+    home, guests = (run.at(np.flatnonzero(state_N[run.ids_N] <= LEADER)) for run in (home, guests))
+    if (state_N[home.ids_N] == OPEN).all() and (state_N[guests.ids_N] == OPEN).all():
+        yield from _pairs(unit, home, guests)
+        return
+    threshold = unit.place.threshold
+    (home_open, home_lead), (guest_open, guest_lead) = (
+        (run.at(np.flatnonzero(state_N[run.ids_N] == state)) for state in (OPEN, LEADER)) for run in (home, guests)
+    )
+    some: list[Iterator[Pairs]] = []
+    if unit.has_within:
+        some += [pairs_within(home_open, threshold), pairs_between(home_open, home_lead, threshold)]
+    if unit.has_between:
+        some += [pairs_between(one, other, threshold) for one, other in
+                 ((home_open, guest_open), (home_open, guest_lead), (home_lead, guest_open))]  # fmt: skip
+    for pairs in (pairs for each in some for pairs in each):
+        yield pairs.at(np.flatnonzero(state_N[pairs.high_P] == OPEN))
+
+
+def _cosines(home: Run, guests: Run, one_P: Rows, other_P: Rows) -> npt.NDArray[np.float64]:
+    """The float64 cosines of pairs by the numbers of their rows."""
+    both = Run.joined(home, guests)
+    order = np.argsort(both.ids_N)
+    places = [order[np.searchsorted(both.ids_N, ids, sorter=order)] for ids in (one_P, other_P)]
+    return cosines(both, places[0], both, places[1])
+
+
+def cells_of(edges: Sequence[int]) -> list[Edges]:
+    """Runs between edges."""
+    return list(pairwise(edges))
+
+
+def _save(uri: str, array: npt.NDArray[np.uint64]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    storage.write_bytes(uri, buffer.getbuffer())
+
+
+def _load(uri: str) -> npt.NDArray[np.uint64]:
+    loaded: npt.NDArray[np.uint64] = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
+    return loaded

@@ -1,0 +1,314 @@
+"""Near duplicates of a set of vectors: a list of the rows to keep, and the group of every other row.
+
+    <out>/dedup/<key>/keep.parquet      row (and id, where the file has ids) of every row that stays
+    <out>/dedup/<key>/groups.parquet    row, representative, cosine, kind (equal or near) of every row that goes
+    <out>/dedup/<key>/manifest.json     recipe, account, and what may have been missed; written last
+    <out>/dedup/<key>/work/             what a rerun goes on from; gone at the end
+
+Rows in = rows that stay + equal rows + near rows. The pairs that are found are the same for every number of workers.
+"""
+
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from raybench import storage
+from raybench.arrays import Rows
+from raybench.dedup import cells as around
+from raybench.dedup import parts
+from raybench.dedup.cells import Cells, Flags, Float32
+from raybench.dedup.fingerprints import digests, first_equal
+from raybench.dedup.groups import OPEN, Firsts, Stars, forest, join
+from raybench.dedup.pairs import Pairs, unit
+from raybench.dedup.parts import CellUnit, Edges, FullUnit, Place, Unit
+from raybench.environment import environment
+from raybench.errors import RequestError
+from raybench.experiments.reporting import Reporter
+from raybench.formats import anchored, open_vectors
+from raybench.formats.base import VectorFile
+from raybench.spec import content_key
+from raybench.transforms.sample import sample_rows
+
+FORMAT = 1  # raise it when the same request gives other groups
+GROUPS = ("stars", "components")
+_RANGE_BYTES = 128 * 1024**2  # of rows that are read together
+_UNIT_BYTES = 128 * 1024**2  # of rows that are compared together
+_LAST_PAIRS = 20_000_000  # that the driver takes to decide the last rows one after another
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Workers(Protocol):
+    """Who does the pieces of work."""
+
+    def each(self, work: Callable[..., Result], items: Sequence[Item], *shared: Any) -> Iterator[tuple[Item, Result]]:
+        """`work(item, *shared)` for every item, in any order, as they are done."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What the work runs on; a JSON value."""
+        ...
+
+
+class LocalWorkers:
+    """This process."""
+
+    def each(self, work: Callable[..., Result], items: Sequence[Item], *shared: Any) -> Iterator[tuple[Item, Result]]:
+        """One after another."""
+        for item in items:
+            yield item, work(item, *shared)
+
+    def facts(self) -> dict[str, Any]:
+        """The facts of this machine."""
+        return environment() | {"runner": "in this process"}
+
+
+@dataclass(frozen=True, slots=True)
+class DedupRequest:
+    """What is asked for; the vectors are a spec or path."""
+
+    vectors: str
+    threshold: float = 0.95  # of the cosine, and more is a near duplicate
+    groups: str = "stars"
+    exact: bool = False
+    most_cells: int = 8  # of a row
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DedupPlan:
+    """A request with its input opened, and how it will be cut."""
+
+    request: DedupRequest
+    uri: str
+    rows: int
+    dim: int
+    ranges: tuple[Edges, ...]
+    centroids: int
+    is_done: bool
+
+    @property
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        request = self.request
+        how = (
+            f"every pair of {self.rows:,} rows: {self.rows**2 * self.dim / 1e12:,.1f} TFLOP"
+            if request.exact
+            else f"{self.centroids:,} cells, up to {request.most_cells} of them for a row"
+        )
+        done = ["finished before"] if self.is_done else []
+        return [
+            f"{request.vectors}: {self.rows:,} rows of {self.dim} dimensions, in {len(self.ranges)} ranges",
+            f"near is a cosine of {request.threshold:g} or more; groups are {request.groups}; {how}",
+            f"into {self.uri}",
+            *done,
+        ]
+
+
+def plan_dedup(request: DedupRequest, out: str) -> DedupPlan:
+    """Open the input. RequestError for what cannot be searched for near duplicates."""
+    if not 0 < request.threshold <= 1:
+        raise RequestError(f"--threshold {request.threshold:g} is no cosine of near duplicates; give 0.5 to 1, as 0.95")
+    if request.groups not in GROUPS:
+        raise RequestError(f"--groups {request.groups!r} is not known; use {' or '.join(GROUPS)}")
+    if request.most_cells < 1:
+        raise RequestError(f"--cells {request.most_cells} is no number of cells; give 1 or more")
+    file = open_vectors(request.vectors)
+    if file.is_bits or file.dtype.kind != "f":
+        kind = "packed bits" if file.is_bits else str(file.dtype)
+        raise RequestError(f"{request.vectors} holds {kind}, and near duplicates are found by cosines of float vectors")
+    if not file.rows:
+        raise RequestError(f"{request.vectors} holds no vectors")
+    step = max(1_024, _RANGE_BYTES // (file.dim * file.dtype.itemsize))
+    ranges = tuple((start, min(start + step, file.rows)) for start in range(0, file.rows, step))
+    stamps = [[one.name, one.size_bytes, one.modified_ns] for one in file.files]
+    recipe = asdict(request) | ({"most_cells": None, "seed": None} if request.exact else {})
+    uri = storage.join(storage.absolute(out), "dedup", content_key("dedup", FORMAT, recipe, stamps))
+    done = storage.read_manifest(uri) is not None
+    return DedupPlan(request, uri, file.rows, file.dim, ranges, around.count_of(file.rows), done)
+
+
+def deduplicate(request: DedupRequest, out: str, workers: Workers, reporter: Reporter) -> dict[str, Any]:
+    """Find groups and write them; the manifest, with its place under "uri"."""
+    plan = plan_dedup(request, out)
+    manifest = storage.read_manifest(plan.uri)
+    if manifest is not None:
+        reporter.say(f"{plan.uri} is there already, and nothing was compared again")
+        return manifest | {"uri": plan.uri}
+    started, seconds = time.perf_counter(), dict[str, float]()
+    file = open_vectors(request.vectors)
+    place = Place(anchored(request.vectors), storage.join(plan.uri, "work"), request.threshold)
+    first_N, compared_N = _equal_rows(plan, place, workers, reporter)
+    seconds["equal rows"] = round(time.perf_counter() - started, 3)
+    units, cut = _units(plan, place, file, compared_N, workers, reporter)
+    seconds["cells"] = round(time.perf_counter() - started - sum(seconds.values()), 3)
+    stars, told = _grouped(plan, units, compared_N, workers, reporter)
+    seconds["pairs"] = round(time.perf_counter() - started - sum(seconds.values()), 3)
+    files, account = _write(plan, file, first_N, compared_N, stars)
+    seconds["all"] = round(time.perf_counter() - started, 3)
+    manifest = {
+        "kind": "dedup", "recipe": asdict(request), "rows_in": plan.rows, "dim": plan.dim, **account, "files": files,
+        "complete": request.exact or not cut, "rows_in_too_many_cells": cut, **told, "seconds": seconds,
+        "environment": workers.facts(),
+    }  # fmt: skip
+    storage.write_manifest(plan.uri, manifest)
+    storage.delete_folder(place.folder)
+    return manifest | {"uri": plan.uri}
+
+
+def _equal_rows(plan: DedupPlan, place: Place, workers: Workers, reporter: Reporter) -> tuple[Rows, Flags]:
+    """For every row the first that is equal to it, and which rows are compared: first ones that have a length."""
+    with reporter.stage("equal rows", plan.rows) as advance:
+        for (start, stop), _ in workers.each(_fingerprint, plan.ranges, place):
+            advance(stop - start, (stop - start) / plan.rows)
+    digest_N2, has_length_N = parts.fingerprints(place, plan.ranges)
+    first_N = first_equal(digest_N2)
+    return first_N, has_length_N & (first_N == np.arange(plan.rows))
+
+
+def _fingerprint(rows: Edges, place: Place) -> None:
+    parts.fingerprint(place, rows)
+
+
+def _units(
+    plan: DedupPlan, place: Place, file: VectorFile, compared_N: Flags, workers: Workers, reporter: Reporter
+) -> tuple[list[Unit], int]:
+    """What is compared with what, and how many rows are in fewer cells than they might need."""
+    kept = [compared_N[start:stop] for start, stop in plan.ranges]
+    if plan.request.exact:
+        return [
+            FullUnit(place, plan.ranges[ours], plan.ranges[theirs], (kept[ours], kept[theirs]))
+            for ours in range(len(plan.ranges)) for theirs in range(ours + 1)
+        ], 0  # fmt: skip
+    cells = Cells(_centroids(plan, place, file), around.distance(plan.request.threshold), plan.request.most_cells)
+    rows_C, cut = np.zeros(len(cells.centroids_CD), np.int64), 0
+    with reporter.stage("rows into cells", plan.rows, flop=2.0 * plan.dim * len(rows_C)) as advance:
+        for (rows, _), (more_C, more) in workers.each(_put, list(zip(plan.ranges, kept, strict=True)), place, cells):
+            rows_C, cut = rows_C + more_C, cut + more
+            advance(rows[1] - rows[0], (rows[1] - rows[0]) / plan.rows)
+    most = _UNIT_BYTES // (plan.dim * file.dtype.itemsize)
+    runs = pairwise(_edges(rows_C, most))
+    return [CellUnit(place, plan.ranges, run, plan.dim, file.dtype.str) for run in runs], cut
+
+
+def _put(item: tuple[Edges, Flags], place: Place, cells: Cells) -> tuple[Rows, int]:
+    return parts.put_into_cells(place, *item, cells)
+
+
+def _centroids(plan: DedupPlan, place: Place, file: VectorFile) -> Float32:
+    """Learnt once, and read again by a rerun."""
+    uri = storage.join(place.folder, "centroids.npy")
+    if not storage.exists(uri):
+        wanted = around.sample_of(plan.centroids)
+        drawn = np.concatenate(list(sample_rows(file, wanted, plan.request.seed, "a cell")))
+        first = np.unique(first_equal(digests(drawn)))
+        unit_SD = unit(drawn[first]).numpy()
+        learnt = around.learn(unit_SD[(unit_SD != 0).any(axis=1)], plan.centroids, plan.request.seed)
+        buffer = io.BytesIO()
+        np.save(buffer, learnt, allow_pickle=False)
+        storage.write_bytes(uri, buffer.getbuffer())
+    loaded: Float32 = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
+    return loaded
+
+
+def _edges(rows_C: Rows, most: int) -> list[int]:
+    """Where to cut cells into runs of so many rows, or of one cell."""
+    edges, held = [0], 0
+    for cell, rows in enumerate(rows_C.tolist()):
+        if held and held + rows > most:
+            edges.append(cell)
+            held = 0
+        held += rows
+    return [*edges, len(rows_C)]
+
+
+def _grouped(
+    plan: DedupPlan, units: Sequence[Unit], compared_N: Flags, workers: Workers, reporter: Reporter
+) -> tuple[Stars, dict[str, Any]]:
+    """Representatives of the compared rows, and what is worth telling about how they were found."""
+    if plan.request.groups == "components":
+        return _components(units, compared_N, workers, reporter)
+    stars, rounds, pairs_met = Stars.of(compared_N), 0, 0
+    while True:
+        rounds += 1
+        found: list[Firsts] = []
+        with reporter.stage(f"close rows, round {rounds}", len(units)) as advance:
+            for _, firsts in workers.each(parts.first_close, units, stars.state_N):
+                found.append(firsts)
+                advance(1, 1 / len(units))
+        firsts = join(found)
+        pairs_met += int(firsts.count_S.sum()) if rounds == 1 else 0
+        stars.settle(firsts)
+        is_open_S = stars.state_N[firsts.row_S] == OPEN
+        if firsts.count_S[is_open_S].sum() <= _LAST_PAIRS:
+            break
+    left = int(is_open_S.sum())
+    if left:
+        _decide_last(stars, units, workers, reporter)
+    return stars, {"rounds": rounds, "decided_one_by_one": left, "pairs_met": pairs_met}
+
+
+def _decide_last(stars: Stars, units: Sequence[Unit], workers: Workers, reporter: Reporter) -> None:
+    listed, told = [Pairs.none()], [np.empty(0)]
+    with reporter.stage("close rows, last round", len(units)) as advance:
+        for _, (pairs, cosine_P) in workers.each(parts.all_close, units, stars.state_N):
+            listed.append(pairs)
+            told.append(cosine_P)
+            advance(1, 1 / len(units))
+    stars.settle_in_order(Pairs.joined(listed), np.concatenate(told))
+
+
+def _components(
+    units: Sequence[Unit], compared_N: Flags, workers: Workers, reporter: Reporter
+) -> tuple[Stars, dict[str, Any]]:
+    listed: list[Pairs] = []
+    with reporter.stage("close rows", len(units)) as advance:
+        for _, pairs in workers.each(parts.connections, units):
+            listed.append(pairs)
+            advance(1, 1 / len(units))
+    stars, joined = Stars.of(compared_N), forest(listed)
+    rows = np.flatnonzero(compared_N)
+    stars.leader_N[rows] = rows
+    stars.leader_N[joined.high_P] = joined.low_P
+    return stars, {"rounds": 1}
+
+
+def _write(
+    plan: DedupPlan, file: VectorFile, first_N: Rows, compared_N: Flags, stars: Stars
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The two tables, and the account of rows."""
+    row_N = np.arange(plan.rows)
+    leader_N = np.where(stars.leader_N >= 0, stars.leader_N, row_N)  # rows without a length lead themselves
+    is_equal_N = first_N != row_N
+    is_near_N = compared_N & (leader_N != row_N)
+    gone = np.flatnonzero(is_equal_N | is_near_N)
+    kept = np.flatnonzero(~(is_equal_N | is_near_N))
+    # An equal row goes with the representative of the first of its kind, and is as close to it.
+    leader = leader_N[first_N[gone]]
+    cosine = np.where(leader == first_N[gone], 1.0, stars.cosine_N[first_N[gone]])
+    ids = file.ids(0, plan.rows)
+    tables = {
+        "keep.parquet": {"row": kept} | ({} if ids is None else {"id": ids[kept]}),
+        "groups.parquet": {
+            "row": gone, "representative": leader, "cosine": pa.array(cosine.astype(np.float32), from_pandas=True),
+            "kind": np.where(is_equal_N[gone], "equal", "near"),
+        } | ({} if ids is None else {"id": ids[gone], "representative_id": ids[leader]}),
+    }  # fmt: skip
+    files = {}
+    for name, columns in tables.items():
+        uri = storage.join(plan.uri, name)
+        digest = storage.write_table(uri, pa.table(columns))
+        files[name] = {"sha256": digest, "size_bytes": storage.facts(uri).size_bytes, "rows": len(columns["row"])}
+    sizes = np.unique(leader, return_counts=True)[1]
+    account = {
+        "rows_out": len(kept), "dropped": {"equal": int(is_equal_N.sum()), "near": int(is_near_N.sum())},
+        "groups": len(sizes), "largest_group": int(sizes.max(initial=0)) + 1 if len(sizes) else 0,
+        "without_length": int((~compared_N & ~is_equal_N).sum()),
+    }  # fmt: skip
+    return files, account
