@@ -200,9 +200,8 @@ def _open_pairs(unit: Unit, home: Run, guests: Run, state_N: States) -> Iterator
         yield from _pairs(unit, home, guests)
         return
     threshold = unit.place.threshold
-    (home_open, home_lead), (guest_open, guest_lead) = (
-        (run.at(np.flatnonzero(state_N[run.ids_N] == state)) for state in (OPEN, LEADER)) for run in (home, guests)
-    )
+    home_open, guest_open = (run.at(np.flatnonzero(state_N[run.ids_N] == OPEN)) for run in (home, guests))
+    home_lead, guest_lead = (run.at(np.flatnonzero(state_N[run.ids_N] == LEADER)) for run in (home, guests))
     some: list[Iterator[Pairs]] = []
     if unit.has_within:
         some += [pairs_within(home_open, threshold), pairs_between(home_open, home_lead, threshold)]

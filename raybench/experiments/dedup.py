@@ -38,6 +38,7 @@ from raybench.transforms.sample import sample_rows
 FORMAT = 1  # raise it when the same request gives other groups
 GROUPS = ("stars", "components")
 _RANGE_BYTES = 128 * 1024**2  # of rows that are read together
+_RANGE_ROWS = 1_024  # at least
 _UNIT_BYTES = 128 * 1024**2  # of rows that are compared together
 _LAST_PAIRS = 20_000_000  # that the driver takes to decide the last rows one after another
 Item = TypeVar("Item")
@@ -125,7 +126,7 @@ def plan_dedup(request: DedupRequest, out: str) -> DedupPlan:
         raise RequestError(f"{request.vectors} holds {kind}, and near duplicates are found by cosines of float vectors")
     if not file.rows:
         raise RequestError(f"{request.vectors} holds no vectors")
-    step = max(1_024, _RANGE_BYTES // (file.dim * file.dtype.itemsize))
+    step = max(_RANGE_ROWS, _RANGE_BYTES // (file.dim * file.dtype.itemsize))
     ranges = tuple((start, min(start + step, file.rows)) for start in range(0, file.rows, step))
     stamps = [[one.name, one.size_bytes, one.modified_ns] for one in file.files]
     recipe = asdict(request) | ({"most_cells": None, "seed": None} if request.exact else {})
