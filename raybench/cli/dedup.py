@@ -79,7 +79,7 @@ def _print_done(manifest: dict[str, Any]) -> None:
     if not manifest["complete"]:
         rows = manifest["rows_in_too_many_cells"]
         click.echo(
-            f"{rows:,} rows lie between more cells than {recipe['most_cells']}: pairs of two such rows may have been missed, and "
-            "no others; raise --cells, or compare all pairs with --exact"
+            f"{rows:,} rows lie between more cells than {recipe['most_cells']}: pairs with such a row may have been missed, and no "
+            "others; raise --cells, or compare all pairs with --exact"
         )
     click.echo(f"dedup: {manifest['uri']}")

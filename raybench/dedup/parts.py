@@ -2,7 +2,8 @@
 
     <folder>/digests-<range>.npy    the digest of every row of a range, and whether it has a length
     <folder>/rows-<range>.bin       the rows of a range that are compared, cell after cell, guests too
-    <folder>/placed-<range>.npz     their numbers, where cells begin, who is a guest, and whose cells were cut
+    <folder>/ids-<range>.bin        their numbers, int64, twice over, and one more for a guest
+    <folder>/placed-<range>.npz     where cells begin among them, and how many rows were cut; written last
 
 A file that is there is whole, and is not made again.
 
@@ -69,7 +70,7 @@ def fingerprints(place: Place, ranges: Sequence[Edges]) -> tuple[Digests, Flags]
 
 
 def put_into_cells(place: Place, rows: Edges, kept_N: Flags, cells: Cells) -> tuple[Rows, int]:
-    """Write the rows of a range by cell; how many rows each cell has of them [C], and how many rows were cut.
+    """Write the rows of a range by cell; where each cell begins among them [C + 1], and how many rows were cut.
 
     `kept_N` says which rows of the range are compared.
     """
@@ -83,21 +84,21 @@ def put_into_cells(place: Place, rows: Edges, kept_N: Flags, cells: Cells) -> tu
         is_guest = np.arange(len(local)) >= len(run)
         order = np.lexsort((local, is_guest, cell))  # in a cell those at home first, each in row order
         storage.write_bytes(place.file("rows", rows, "bin"), np.ascontiguousarray(stored_ND[local[order]]).data)
+        storage.write_bytes(place.file("ids", rows, "bin"), (2 * run.ids_N[local[order]] + is_guest[order]).data)
         starts_C = np.searchsorted(cell[order], np.arange(len(cells.centroids_CD) + 1))
         buffer = io.BytesIO()
-        np.savez(buffer, ids=run.ids_N[local[order]], guest=is_guest[order], starts=starts_C, cut=placed.is_cut_N.sum())
+        np.savez(buffer, starts=starts_C, cut=placed.is_cut_N.sum())
         storage.write_bytes(uri, buffer.getbuffer())
-    with np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False) as index:
-        return np.diff(index["starts"]), int(index["cut"])
+    with np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False) as told:
+        return told["starts"], int(told["cut"])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CellUnit:
-    """A run of cells, whose rows lie in the files of all ranges."""
+    """A run of cells, whose rows lie in the files of all ranges; of each range, where these cells begin and the last ends."""
 
     place: Place
-    ranges: tuple[Edges, ...]
-    cells: Edges
+    pieces: tuple[tuple[Edges, Rows], ...]
     dim: int
     dtype: str
     has_within: bool = True  # pairs of two rows at home
@@ -105,29 +106,20 @@ class CellUnit:
 
     def runs(self) -> Iterator[tuple[Run, Run]]:
         """The rows at home in each cell, and its guests."""
-        pieces = [self._piece(rows) for rows in self.ranges]
-        for cell in range(self.cells[1] - self.cells[0]):
-            parts = [
-                (ids[slice(*starts[cell : cell + 2])], guest[slice(*starts[cell : cell + 2])], rows[slice(*starts[cell : cell + 2])])
-                for ids, guest, starts, rows in pieces
-            ]  # fmt: skip
-            ids, guest, rows_ND = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-            home = np.flatnonzero(~guest)
-            yield Run.of(ids[home], rows_ND[home]), Run.of(ids[guest], rows_ND[guest])
+        pieces = [self._piece(rows, starts_C) for rows, starts_C in self.pieces]
+        for edges in zip(*(pairwise((starts_C - starts_C[0]).tolist()) for _, starts_C in self.pieces), strict=True):
+            both = np.concatenate([both[slice(*edge)] for (both, _), edge in zip(pieces, edges, strict=True)])
+            rows_ND = np.concatenate([rows[slice(*edge)] for (_, rows), edge in zip(pieces, edges, strict=True)])
+            home, guest = np.flatnonzero(both % 2 == 0), np.flatnonzero(both % 2)
+            yield Run.of(both[home] // 2, rows_ND[home]), Run.of(both[guest] // 2, rows_ND[guest])
 
-    def _piece(self, rows: Edges) -> tuple[Rows, Flags, Rows, Matrix]:
-        """Numbers, who is a guest, where cells begin, and the rows themselves, of one range's share of these cells."""
-        with np.load(
-            io.BytesIO(storage.read_bytes(self.place.file("placed", rows, "npz"))), allow_pickle=False
-        ) as index:
-            starts_C = index["starts"][self.cells[0] : self.cells[1] + 1]
-            first, last = int(starts_C[0]), int(starts_C[-1])
-            ids, guest = index["ids"][first:last], index["guest"][first:last]
-        dtype = np.dtype(self.dtype)
-        with storage.open_random(self.place.file("rows", rows, "bin")) as file:
-            file.seek(first * self.dim * dtype.itemsize)
-            data = file.read((last - first) * self.dim * dtype.itemsize)
-        return ids, guest, starts_C - first, np.frombuffer(data, dtype).reshape(-1, self.dim)
+    def _piece(self, rows: Edges, starts_C: Rows) -> tuple[Rows, Matrix]:
+        """Numbers (twice over, and one more for a guest) and rows of one range's share of these cells."""
+        first, last, dtype = int(starts_C[0]), int(starts_C[-1]), np.dtype(self.dtype)
+        both = _slice(self.place.file("ids", rows, "bin"), 8 * first, 8 * last)
+        width = self.dim * dtype.itemsize
+        data = _slice(self.place.file("rows", rows, "bin"), width * first, width * last)
+        return np.frombuffer(both, np.int64), np.frombuffer(data, dtype).reshape(-1, self.dim)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,9 +212,12 @@ def _cosines(home: Run, guests: Run, one_P: Rows, other_P: Rows) -> npt.NDArray[
     return cosines(both, places[0], both, places[1])
 
 
-def cells_of(edges: Sequence[int]) -> list[Edges]:
-    """Runs between edges."""
-    return list(pairwise(edges))
+def _slice(uri: str, start: int, stop: int) -> bytes:
+    """Some bytes of a file."""
+    with storage.open_random(uri) as file:
+        file.seek(start)
+        data: bytes = file.read(stop - start)
+    return data
 
 
 def _save(uri: str, array: npt.NDArray[np.uint64]) -> None:

@@ -188,14 +188,19 @@ def _units(
             for ours in range(len(plan.ranges)) for theirs in range(ours + 1)
         ], 0  # fmt: skip
     cells = Cells(_centroids(plan, place, file), around.distance(plan.request.threshold), plan.request.most_cells)
-    rows_C, cut = np.zeros(len(cells.centroids_CD), np.int64), 0
-    with reporter.stage("rows into cells", plan.rows, flop=2.0 * plan.dim * len(rows_C)) as advance:
-        for (rows, _), (more_C, more) in workers.each(_put, list(zip(plan.ranges, kept, strict=True)), place, cells):
-            rows_C, cut = rows_C + more_C, cut + more
+    starts: dict[Edges, Rows] = {}
+    cut = 0
+    with reporter.stage("rows into cells", plan.rows, flop=2.0 * plan.dim * plan.centroids) as advance:
+        for (rows, _), told in workers.each(_put, list(zip(plan.ranges, kept, strict=True)), place, cells):
+            starts[rows] = told[0]
+            cut += told[1]
             advance(rows[1] - rows[0], (rows[1] - rows[0]) / plan.rows)
+    rows_C = np.sum([np.diff(starts_C) for starts_C in starts.values()], axis=0)
     most = _UNIT_BYTES // (plan.dim * file.dtype.itemsize)
-    runs = pairwise(_edges(rows_C, most))
-    return [CellUnit(place, plan.ranges, run, plan.dim, file.dtype.str) for run in runs], cut
+    return [
+        CellUnit(place, tuple((rows, starts[rows][first : last + 1]) for rows in plan.ranges), plan.dim, file.dtype.str)
+        for first, last in pairwise(_edges(rows_C, most))
+    ], cut
 
 
 def _put(item: tuple[Edges, Flags], place: Place, cells: Cells) -> tuple[Rows, int]:
