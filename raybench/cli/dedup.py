@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--threshold", type=float, default=0.95, show_default=True, help="The least cosine of near duplicates.")
 @click.option("--groups", default="stars", show_default=True, help="stars around a first row, or components (chains).")
 @click.option("--exact", is_flag=True, help="Compare every pair; time grows with the square of the rows.")
-@click.option("--cells", type=int, default=8, show_default=True, help="In how many cells a row may be, at most.")
+@click.option("--cells", type=int, default=16, show_default=True, help="In how many cells a row may be, at most.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the rows that cells are learnt from.")
 @click.option("--local", is_flag=True, help="Work in this process, without Ray; the result is the same.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and start nothing.")

@@ -17,7 +17,7 @@ from raybench.arrays import Rows
 from raybench.search.certified.bound import Terms
 from raybench.search.certified.metric import Matrix, Questions, norms, score_pairs, tensor
 
-_SCORES = 1 << 21  # of a block: 8 MiB of float32
+_TILE = (512, 4_096)  # rows of the one and of the other: 8 MiB of products
 _SCORED_PAIRS = 65_536  # in float64 at a time
 
 
@@ -96,22 +96,21 @@ def slack(dim: int) -> float:
 
 def pairs_within(run: Run, threshold: float) -> Iterator[Pairs]:
     """All pairs of a run, whose numbers ascend."""
-    for start, scores_BN in _blocks(run, run, triangular=True):
-        ours, theirs, sure_P = _above(scores_BN, threshold, slack(run.stored_ND.shape[1]))
-        kept = ours + start > theirs
-        ours, theirs, sure_P = ours[kept] + start, theirs[kept], sure_P[kept]
-        kept = sure_P | (_cosines(run, ours, run, theirs, ~sure_P) >= threshold)
-        yield Pairs(run.ids_N[theirs[kept]], run.ids_N[ours[kept]])
+    for ours, theirs, sure_P in _tiles(run, run, threshold, triangular=True):
+        yield _decided(run, ours, run, theirs, sure_P, threshold)
 
 
 def pairs_between(run: Run, others: Run, threshold: float) -> Iterator[Pairs]:
     """All pairs of a row of one run and a row of the other, which share no row."""
-    for start, scores_BN in _blocks(run, others, triangular=False):
-        ours, theirs, sure_P = _above(scores_BN, threshold, slack(run.stored_ND.shape[1]))
-        ours = ours + start
-        kept = sure_P | (_cosines(run, ours, others, theirs, ~sure_P) >= threshold)
-        one_P, other_P = run.ids_N[ours[kept]], others.ids_N[theirs[kept]]
-        yield Pairs(np.minimum(one_P, other_P), np.maximum(one_P, other_P))
+    for ours, theirs, sure_P in _tiles(run, others, threshold, triangular=False):
+        yield _decided(run, ours, others, theirs, sure_P, threshold)
+
+
+def _decided(run: Run, ours: Rows, others: Run, theirs: Rows, sure_P: npt.NDArray[np.bool_], threshold: float) -> Pairs:
+    """Pairs that float32 is sure of, and those of the rest that float64 says reach the threshold."""
+    kept = sure_P | (_cosines(run, ours, others, theirs, ~sure_P) >= threshold)
+    one_P, other_P = run.ids_N[ours[kept]], others.ids_N[theirs[kept]]
+    return Pairs(np.minimum(one_P, other_P), np.maximum(one_P, other_P))
 
 
 def cosines(run: Run, ours: Rows, others: Run, theirs: Rows) -> npt.NDArray[np.float64]:
@@ -119,26 +118,26 @@ def cosines(run: Run, ours: Rows, others: Run, theirs: Rows) -> npt.NDArray[np.f
     return _cosines(run, ours, others, theirs, np.ones(len(ours), np.bool_))
 
 
-def _blocks(run: Run, others: Run, *, triangular: bool) -> Iterator[tuple[int, torch.Tensor]]:
-    """Products of some rows of a run with all others, or with those up to themselves; overwritten by the next."""
-    if not len(run) or not len(others):
-        return
-    step = max(1, min(len(run), _SCORES // len(others), 4_096))
-    buffer = torch.empty(step * len(others), dtype=torch.float32)
-    for start in range(0, len(run), step):
-        stop = min(start + step, len(run))
-        columns = stop if triangular else len(others)
-        out = buffer[: (stop - start) * columns].view(stop - start, columns)
-        torch.mm(run.unit_ND[start:stop], others.unit_ND[:columns].T, out=out)
-        yield start, out
-
-
-def _above(scores_BN: torch.Tensor, threshold: float, off: float) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
-    """Places of pairs that may reach the threshold, and whether they surely do."""
-    scores = scores_BN.numpy()
-    places = np.flatnonzero(scores >= np.float32(threshold - off))  # over three times as fast as torch's
-    ours, theirs = np.divmod(places, scores.shape[1])
-    return ours, theirs, scores.ravel()[places] >= threshold + off
+def _tiles(
+    run: Run, others: Run, threshold: float, *, triangular: bool
+) -> Iterator[tuple[Rows, Rows, npt.NDArray[np.bool_]]]:
+    """Places of pairs that may reach the threshold, and whether they surely do; where `triangular`, of a row and earlier ones."""
+    off = slack(run.stored_ND.shape[1])
+    buffer = torch.empty(_TILE[0] * _TILE[1], dtype=torch.float32)
+    for start in range(0, len(run), _TILE[0]):
+        stop = min(start + _TILE[0], len(run))
+        for first in range(0, stop if triangular else len(others), _TILE[1]):
+            last = min(first + _TILE[1], stop if triangular else len(others))
+            tile = buffer[: (stop - start) * (last - first)].view(stop - start, last - first)
+            torch.mm(run.unit_ND[start:stop], others.unit_ND[first:last].T, out=tile)
+            scores = tile.numpy()
+            places = np.flatnonzero(scores >= np.float32(threshold - off))  # over three times as fast as torch's
+            ours, theirs = np.divmod(places, last - first)
+            sure_P = scores.ravel()[places] >= threshold + off
+            ours, theirs = ours + start, theirs + first
+            kept = theirs < ours if triangular else slice(None)
+            if len(places):
+                yield ours[kept], theirs[kept], sure_P[kept]
 
 
 def _cosines(

@@ -78,7 +78,7 @@ class DedupRequest:
     threshold: float = 0.95  # of the cosine, and more is a near duplicate
     groups: str = "stars"
     exact: bool = False
-    most_cells: int = 8  # of a row
+    most_cells: int = 16  # of a row
     seed: int = 0
 
 
