@@ -15,6 +15,7 @@ from raybench.dedup.cells import Cells
 from raybench.dedup.fingerprints import digests, first_equal
 from raybench.dedup.groups import LEADER, MEMBER, Firsts, Stars, forest
 from raybench.dedup.pairs import Pairs, Run, pairs_between, pairs_within, unit
+from raybench.dedup.parts import Drawn, Place, met_pairs, put_into_cells
 from raybench.distributed.tasks import RayWorkers
 from raybench.errors import DataError, RequestError
 from raybench.experiments import dedup
@@ -196,6 +197,38 @@ def test_groups_are_those_of_a_loop(vectors, tmp_path, monkeypatch, changes):
     missed = sum(one != other for one, other in zip(_leaders(cut["uri"], len(rows)), wanted, strict=True))
     assert missed <= 0.02 * len(rows)
     assert not (Path(cut["uri"]) / "work").exists()
+
+
+def test_a_sample_says_what_was_missed(vectors, tmp_path):
+    """Every close pair of a drawn row is counted once for it, and is met if one of the two is in the other's home."""
+    rows = np.load(vectors)
+    kept = (rows != 0).any(axis=1) & (first_equal(digests(rows)) == np.arange(len(rows)))
+    units = unit(rows[kept])
+    cells = Cells(around.learn(units.numpy(), 40, 0), around.distance(0.8), 3)
+    placed = cells.place(units)
+    place = Place(str(vectors), str(tmp_path), 0.8)
+    told = [put_into_cells(place, edges, kept[slice(*edges)], cells, 5) for edges in ((0, 250), (250, 600))]
+    assert sum(cut for _, cut, _ in told) == placed.is_cut_N.sum() > 50
+    drawn = Drawn.joined([some for _, _, some in told])
+    assert drawn.ids_W.tolist() == np.flatnonzero(kept)[placed.is_cut_N].tolist()
+    member = np.zeros((kept.sum(), 40), bool)
+    member[np.arange(len(member)), placed.home_N] = member[placed.row_G, placed.cell_G] = True
+    close = _cosine(rows[kept]) >= 0.8
+    np.fill_diagonal(close, val=False)
+    met = member[:, placed.home_N] | member[:, placed.home_N].T
+    found = [met_pairs(place, edges, kept[slice(*edges)], cells, drawn) for edges in ((0, 250), (250, 600))]
+    counts, missed = (
+        sum(np.bincount(at[~is_met] if only else at, minlength=len(drawn.ids_W)) for at, is_met in found)
+        for only in (0, 1)
+    )
+    assert counts.tolist() == close[placed.is_cut_N].sum(axis=1).tolist()
+    assert missed.tolist() == (close & ~met)[placed.is_cut_N].sum(axis=1).tolist()
+    assert 0 < missed.sum() < counts.sum()
+    assert not (close & ~met)[np.ix_(~placed.is_cut_N, ~placed.is_cut_N)].any()
+    done = _found(vectors, tmp_path, most_cells=2)
+    assert done["checked"]["drawn_rows"] == done["rows_in_too_many_cells"]
+    assert done["checked"]["low"] <= done["checked"]["share_of_rows_that_miss"] <= done["checked"]["high"]
+    assert _found(vectors, tmp_path, exact=True)["checked"] is None
 
 
 def test_components_are_those_of_all_pairs(vectors, tmp_path):

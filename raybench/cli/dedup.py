@@ -77,9 +77,11 @@ def _print_done(manifest: dict[str, Any]) -> None:
     if manifest["without_length"]:
         click.echo(f"{manifest['without_length']:,} rows are all zero, have no direction, and stay")
     if not manifest["complete"]:
-        rows = manifest["rows_in_too_many_cells"]
+        rows, checked = manifest["rows_in_too_many_cells"], manifest["checked"]
         click.echo(
             f"{rows:,} rows lie between more cells than {recipe['most_cells']}: pairs with such a row may have been missed, and no "
-            "others; raise --cells, or compare all pairs with --exact"
+            f"others; raise --cells, or compare all pairs with --exact. {checked['drawn_rows']:,} of them, held against all rows, have "
+            f"{checked['pairs']:,} close rows and miss {checked['missed_pairs']:,}: {checked['share_of_rows_that_miss']:.2%} "
+            f"[{checked['low']:.2%}, {checked['high']:.2%}] of such rows miss one"
         )
     click.echo(f"dedup: {manifest['uri']}")

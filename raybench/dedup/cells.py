@@ -54,6 +54,13 @@ class Placed:
     cell_G: Rows
     is_cut_N: Flags  # rows that would be guests of more cells
 
+    def are_in(self, row_P: Rows, cell_P: Rows) -> Flags:
+        """Whether rows are at home in cells, or guests."""
+        cells = int(max(self.home_N.max(initial=0), self.cell_G.max(initial=0), cell_P.max(initial=0))) + 1
+        is_there_P: Flags = np.isin(row_P * cells + cell_P, self.row_G * cells + self.cell_G)
+        is_there_P |= self.home_N[row_P] == cell_P
+        return is_there_P
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:

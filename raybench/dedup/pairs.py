@@ -39,8 +39,6 @@ class Run:
 
     def at(self, place_N: Rows) -> "Run":
         """Some of the rows."""
-        if len(place_N) == len(self):
-            return self
         return Run(self.ids_N[place_N], self.stored_ND[place_N], self.unit_ND[torch.from_numpy(place_N)])
 
     @classmethod

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from raybench import storage
 from raybench.arrays import Rows
@@ -29,6 +30,7 @@ from raybench.formats import open_vectors
 from raybench.formats.base import Matrix, read_rows
 
 _READ_ROWS = 16_384
+DRAWN_ROWS = 1_000  # of those that were cut
 Edges = tuple[int, int]  # first and last row, or cell, of a run
 
 
@@ -69,8 +71,35 @@ def fingerprints(place: Place, ranges: Sequence[Edges]) -> tuple[Digests, Flags]
     return np.ascontiguousarray(told[:, :2]), told[:, 2] != 0
 
 
-def put_into_cells(place: Place, rows: Edges, kept_N: Flags, cells: Cells) -> tuple[Rows, int]:
-    """Write the rows of a range by cell; where each cell begins among them [C + 1], and how many rows were cut.
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """Some of the rows that were cut, those with the smallest lots: joined over ranges they are a sample of all such rows."""
+
+    lot_W: npt.NDArray[np.uint64]
+    ids_W: Rows
+    stored_WD: Matrix
+
+    @classmethod
+    def of(cls, run: Run, seed: int) -> "Drawn":
+        """From all rows that were cut in a range."""
+        key = seed.to_bytes(8, "little", signed=True)
+        lot_N = np.array([xxhash.xxh3_64_intdigest(key + row.tobytes()) for row in run.ids_N], np.uint64)
+        return cls(lot_N, run.ids_N, run.stored_ND).smallest()
+
+    @classmethod
+    def joined(cls, parts: Sequence["Drawn"]) -> "Drawn":
+        """Of several ranges."""
+        lots, ids = (np.concatenate([getattr(part, name) for part in parts]) for name in ("lot_W", "ids_W"))
+        return cls(lots, ids, np.concatenate([part.stored_WD for part in parts])).smallest()
+
+    def smallest(self) -> "Drawn":
+        """Those with the smallest lots, by number."""
+        chosen = np.sort(np.argsort(self.lot_W, kind="stable")[:DRAWN_ROWS])
+        return Drawn(self.lot_W[chosen], self.ids_W[chosen], self.stored_WD[chosen])
+
+
+def put_into_cells(place: Place, rows: Edges, kept_N: Flags, cells: Cells, seed: int) -> tuple[Rows, int, Drawn]:
+    """Write the rows of a range by cell; where each cell begins among them [C + 1], how many rows were cut, and some of them.
 
     `kept_N` says which rows of the range are compared.
     """
@@ -86,11 +115,31 @@ def put_into_cells(place: Place, rows: Edges, kept_N: Flags, cells: Cells) -> tu
         storage.write_bytes(place.file("rows", rows, "bin"), np.ascontiguousarray(stored_ND[local[order]]).data)
         storage.write_bytes(place.file("ids", rows, "bin"), (2 * run.ids_N[local[order]] + is_guest[order]).data)
         starts_C = np.searchsorted(cell[order], np.arange(len(cells.centroids_CD) + 1))
+        drawn = Drawn.of(run.at(np.flatnonzero(placed.is_cut_N)), seed)
         buffer = io.BytesIO()
-        np.savez(buffer, starts=starts_C, cut=placed.is_cut_N.sum())
+        np.savez(
+            buffer, starts=starts_C, cut=placed.is_cut_N.sum(), lot=drawn.lot_W, ids=drawn.ids_W, rows=drawn.stored_WD
+        )
         storage.write_bytes(uri, buffer.getbuffer())
     with np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False) as told:
-        return told["starts"], int(told["cut"])
+        return told["starts"], int(told["cut"]), Drawn(told["lot"], told["ids"], told["rows"])
+
+
+def met_pairs(place: Place, rows: Edges, kept_N: Flags, cells: Cells, drawn: Drawn) -> tuple[Rows, Flags]:
+    """The close pairs of a drawn row and another row of a range: which of the drawn rows [P], and whether they meet in a cell."""
+    stored_ND = read_rows(open_vectors(place.vectors), *rows)[kept_N]
+    run, asked = Run.of(np.flatnonzero(kept_N) + rows[0], stored_ND), Run.of(drawn.ids_W, drawn.stored_WD)
+    found = Pairs.joined([Pairs.none(), *pairs_between(asked, run, place.threshold)])
+    # A pair of two drawn rows is found from both sides, once for each of them.
+    is_low_drawn_P, is_high_drawn_P = np.isin(found.low_P, asked.ids_N), np.isin(found.high_P, asked.ids_N)
+    ours = np.concatenate([found.low_P[is_low_drawn_P], found.high_P[is_high_drawn_P]])
+    theirs = np.concatenate([found.high_P[is_low_drawn_P], found.low_P[is_high_drawn_P]])
+    kept = np.flatnonzero((ours != theirs) & np.isin(theirs, run.ids_N))
+    both_P2 = np.unique(np.column_stack([ours[kept], theirs[kept]]), axis=0)
+    drawn_P, row_P = np.searchsorted(asked.ids_N, both_P2[:, 0]), np.searchsorted(run.ids_N, both_P2[:, 1])
+    ours_placed, theirs_placed = cells.place(asked.unit_ND), cells.place(run.at(row_P).unit_ND)
+    is_met_P = ours_placed.are_in(drawn_P, theirs_placed.home_N)
+    return drawn_P, is_met_P | theirs_placed.are_in(np.arange(len(row_P)), ours_placed.home_N[drawn_P])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,7 +236,6 @@ def _pairs(unit: Unit, home: Run, guests: Run) -> Iterator[Pairs]:
 
 def _open_pairs(unit: Unit, home: Run, guests: Run, state_N: States) -> Iterator[Pairs]:
     """Pairs whose later row is open and whose earlier one is open or a leader; rows of no such pair are not multiplied."""
-    home, guests = (run.at(np.flatnonzero(state_N[run.ids_N] <= LEADER)) for run in (home, guests))
     if (state_N[home.ids_N] == OPEN).all() and (state_N[guests.ids_N] == OPEN).all():
         yield from _pairs(unit, home, guests)
         return

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import binomtest
 
 from raybench import storage
 from raybench.arrays import Rows
@@ -26,7 +27,7 @@ from raybench.dedup.cells import Cells, Flags, Float32
 from raybench.dedup.fingerprints import digests, first_equal
 from raybench.dedup.groups import OPEN, Firsts, Stars, forest, join
 from raybench.dedup.pairs import Pairs, unit
-from raybench.dedup.parts import CellUnit, Edges, FullUnit, Place, Unit
+from raybench.dedup.parts import CellUnit, Drawn, Edges, FullUnit, Place, Unit
 from raybench.environment import environment
 from raybench.errors import RequestError
 from raybench.experiments.reporting import Reporter
@@ -147,15 +148,18 @@ def deduplicate(request: DedupRequest, out: str, workers: Workers, reporter: Rep
     place = Place(anchored(request.vectors), storage.join(plan.uri, "work"), request.threshold)
     first_N, compared_N = _equal_rows(plan, place, workers, reporter)
     seconds["equal rows"] = round(time.perf_counter() - started, 3)
-    units, cut = _units(plan, place, file, compared_N, workers, reporter)
+    kept = [((start, stop), compared_N[start:stop]) for start, stop in plan.ranges]
+    divided = _divided(plan, place, file, kept, workers, reporter)
     seconds["cells"] = round(time.perf_counter() - started - sum(seconds.values()), 3)
-    stars, told = _grouped(plan, units, compared_N, workers, reporter)
+    stars, told = _grouped(plan, divided.units, compared_N, workers, reporter)
     seconds["pairs"] = round(time.perf_counter() - started - sum(seconds.values()), 3)
+    checked = _checked(divided, place, kept, workers, reporter)
+    seconds["check"] = round(time.perf_counter() - started - sum(seconds.values()), 3)
     files, account = _write(plan, file, first_N, compared_N, stars)
     seconds["all"] = round(time.perf_counter() - started, 3)
     manifest = {
         "kind": "dedup", "recipe": asdict(request), "rows_in": plan.rows, "dim": plan.dim, **account, "files": files,
-        "complete": request.exact or not cut, "rows_in_too_many_cells": cut, **told, "seconds": seconds,
+        "complete": not divided.cut, "rows_in_too_many_cells": divided.cut, "checked": checked, **told, "seconds": seconds,
         "environment": workers.facts(),
     }  # fmt: skip
     storage.write_manifest(plan.uri, manifest)
@@ -177,34 +181,77 @@ def _fingerprint(rows: Edges, place: Place) -> None:
     parts.fingerprint(place, rows)
 
 
-def _units(
-    plan: DedupPlan, place: Place, file: VectorFile, compared_N: Flags, workers: Workers, reporter: Reporter
-) -> tuple[list[Unit], int]:
-    """What is compared with what, and how many rows are in fewer cells than they might need."""
-    kept = [compared_N[start:stop] for start, stop in plan.ranges]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Divided:
+    """What is compared with what; `cut` rows are in fewer cells than they might need, `drawn` are some of them."""
+
+    units: Sequence[Unit]
+    cut: int = 0
+    cells: Cells | None = None
+    drawn: Drawn | None = None
+
+
+def _divided(
+    plan: DedupPlan,
+    place: Place,
+    file: VectorFile,
+    kept: Sequence[tuple[Edges, Flags]],
+    workers: Workers,
+    reporter: Reporter,
+) -> _Divided:
+    """The units of the work; rows are put into cells unless every pair is compared."""
     if plan.request.exact:
-        return [
-            FullUnit(place, plan.ranges[ours], plan.ranges[theirs], (kept[ours], kept[theirs]))
-            for ours in range(len(plan.ranges)) for theirs in range(ours + 1)
-        ], 0  # fmt: skip
+        return _Divided(
+            [FullUnit(place, rows, before, (mine, theirs)) for number, (rows, mine) in enumerate(kept)
+             for before, theirs in kept[: number + 1]]
+        )  # fmt: skip
     cells = Cells(_centroids(plan, place, file), around.distance(plan.request.threshold), plan.request.most_cells)
     starts: dict[Edges, Rows] = {}
-    cut = 0
+    cut, drawn = 0, list[Drawn]()
     with reporter.stage("rows into cells", plan.rows, flop=2.0 * plan.dim * plan.centroids) as advance:
-        for (rows, _), told in workers.each(_put, list(zip(plan.ranges, kept, strict=True)), place, cells):
-            starts[rows] = told[0]
-            cut += told[1]
+        for (rows, _), (starts_C, more, some) in workers.each(_put, kept, place, cells, plan.request.seed):
+            starts[rows] = starts_C
+            cut += more
+            drawn.append(some)
             advance(rows[1] - rows[0], (rows[1] - rows[0]) / plan.rows)
     rows_C = np.sum([np.diff(starts_C) for starts_C in starts.values()], axis=0)
-    most = _UNIT_BYTES // (plan.dim * file.dtype.itemsize)
-    return [
+    units = [
         CellUnit(place, tuple((rows, starts[rows][first : last + 1]) for rows in plan.ranges), plan.dim, file.dtype.str)
-        for first, last in pairwise(_edges(rows_C, most))
-    ], cut
+        for first, last in pairwise(_edges(rows_C, _UNIT_BYTES // (plan.dim * file.dtype.itemsize)))
+    ]
+    return _Divided(units, cut, cells, Drawn.joined(drawn))
 
 
-def _put(item: tuple[Edges, Flags], place: Place, cells: Cells) -> tuple[Rows, int]:
-    return parts.put_into_cells(place, *item, cells)
+def _checked(
+    divided: _Divided, place: Place, kept: Sequence[tuple[Edges, Flags]], workers: Workers, reporter: Reporter
+) -> dict[str, float] | None:
+    """How many close pairs of rows that were cut meet, for a sample of those rows; None where every pair does.
+
+    The share of such rows that miss a close row has its exact binomial 95 % interval (Clopper and Pearson 1934).
+    """
+    if divided.drawn is None or not divided.cut:
+        return None
+    drawn_P, met_P = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
+    with reporter.stage("a sample against all rows", len(kept)) as advance:
+        for _, (some_P, is_met_P) in workers.each(_meet, kept, place, divided.cells, divided.drawn):
+            drawn_P.append(some_P)
+            met_P.append(is_met_P)
+            advance(1, 1 / len(kept))
+    drawn, met = np.concatenate(drawn_P), np.concatenate(met_P)
+    rows, misses = len(divided.drawn.ids_W), len(np.unique(drawn[~met]))
+    between = binomtest(misses, rows).proportion_ci(method="exact")
+    return {
+        "drawn_rows": rows, "rows_with_pairs": len(np.unique(drawn)), "pairs": len(met), "missed_pairs": int((~met).sum()),
+        "share_of_rows_that_miss": misses / rows, "low": float(between.low), "high": float(between.high),
+    }  # fmt: skip
+
+
+def _meet(item: tuple[Edges, Flags], place: Place, cells: Cells, drawn: Drawn) -> tuple[Rows, Flags]:
+    return parts.met_pairs(place, *item, cells, drawn)
+
+
+def _put(item: tuple[Edges, Flags], place: Place, cells: Cells, seed: int) -> tuple[Rows, int, Drawn]:
+    return parts.put_into_cells(place, *item, cells, seed)
 
 
 def _centroids(plan: DedupPlan, place: Place, file: VectorFile) -> Float32:
