@@ -19,8 +19,9 @@ from raybench.dedup.parts import Drawn, Place, met_pairs, put_into_cells
 from raybench.distributed.tasks import RayWorkers
 from raybench.errors import DataError, RequestError
 from raybench.experiments import dedup
-from raybench.experiments.dedup import DedupRequest, LocalWorkers, deduplicate
+from raybench.experiments.dedup import DedupRequest, deduplicate
 from raybench.experiments.reporting import Silent
+from raybench.experiments.workers import LocalWorkers
 
 THRESHOLD = 0.9
 

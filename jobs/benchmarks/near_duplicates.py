@@ -22,8 +22,9 @@ from scipy.sparse.csgraph import connected_components
 
 from raybench.arrays import Rows
 from raybench.environment import blas_kernel
-from raybench.experiments.dedup import DedupRequest, LocalWorkers, deduplicate
+from raybench.experiments.dedup import DedupRequest, deduplicate
 from raybench.experiments.reporting import Silent
+from raybench.experiments.workers import LocalWorkers
 
 _BLOCK = 50_000
 _CLUSTERS = 2_000

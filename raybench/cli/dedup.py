@@ -9,7 +9,7 @@ import click
 from raybench.cli.evaluate import choose_blas
 
 if TYPE_CHECKING:
-    from raybench.experiments.dedup import Workers
+    from raybench.experiments.workers import Workers
 
 
 @click.command("dedup")
@@ -56,7 +56,7 @@ def command(
 
 def _workers(*, local: bool) -> "AbstractContextManager[Workers]":
     if local:
-        from raybench.experiments.dedup import LocalWorkers
+        from raybench.experiments.workers import LocalWorkers
 
         return nullcontext(LocalWorkers())
     from raybench.distributed.tasks import ray_workers

@@ -5,7 +5,8 @@
     pairs         which rows of a cell are close: decided in float64, whatever multiplied them
     groups        stars around the first row that is close, or connected components
 
-    parts         pieces of this work and the files that they leave; they run anywhere, and again
+    parts         pieces of this work that leave files; they run anywhere, and again
+    units         pieces that compare
 
 Rows are numbered from 0 in 64 bits. Nothing here knows Ray.
 """

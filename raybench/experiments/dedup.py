@@ -10,10 +10,10 @@ Rows in = rows that stay + equal rows + near rows. The pairs that are found are 
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,10 +27,11 @@ from raybench.dedup.cells import Cells, Flags, Float32
 from raybench.dedup.fingerprints import digests, first_equal
 from raybench.dedup.groups import OPEN, Firsts, Stars, forest, join
 from raybench.dedup.pairs import Pairs, unit
-from raybench.dedup.parts import CellUnit, Drawn, Edges, FullUnit, Place, Unit
-from raybench.environment import environment
+from raybench.dedup.parts import Drawn, Edges, Place
+from raybench.dedup.units import CellUnit, FullUnit, Unit, all_close, connections, first_close
 from raybench.errors import RequestError
 from raybench.experiments.reporting import Reporter
+from raybench.experiments.workers import Workers
 from raybench.formats import anchored, open_vectors
 from raybench.formats.base import VectorFile
 from raybench.spec import content_key
@@ -42,33 +43,6 @@ _RANGE_BYTES = 128 * 1024**2  # of rows that are read together
 _RANGE_ROWS = 1_024  # at least
 _UNIT_BYTES = 128 * 1024**2  # of rows that are compared together
 _LAST_PAIRS = 20_000_000  # that the driver takes to decide the last rows one after another
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-class Workers(Protocol):
-    """Who does the pieces of work."""
-
-    def each(self, work: Callable[..., Result], items: Sequence[Item], *shared: Any) -> Iterator[tuple[Item, Result]]:
-        """`work(item, *shared)` for every item, in any order, as they are done."""
-        ...
-
-    def facts(self) -> dict[str, Any]:
-        """What the work runs on; a JSON value."""
-        ...
-
-
-class LocalWorkers:
-    """This process."""
-
-    def each(self, work: Callable[..., Result], items: Sequence[Item], *shared: Any) -> Iterator[tuple[Item, Result]]:
-        """One after another."""
-        for item in items:
-            yield item, work(item, *shared)
-
-    def facts(self) -> dict[str, Any]:
-        """The facts of this machine."""
-        return environment() | {"runner": "in this process"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +266,7 @@ def _grouped(
         rounds += 1
         found: list[Firsts] = []
         with reporter.stage(f"close rows, round {rounds}", len(units)) as advance:
-            for _, firsts in workers.each(parts.first_close, units, stars.state_N):
+            for _, firsts in workers.each(first_close, units, stars.state_N):
                 found.append(firsts)
                 advance(1, 1 / len(units))
         firsts = join(found)
@@ -310,7 +284,7 @@ def _grouped(
 def _decide_last(stars: Stars, units: Sequence[Unit], workers: Workers, reporter: Reporter) -> None:
     listed, told = [Pairs.none()], [np.empty(0)]
     with reporter.stage("close rows, last round", len(units)) as advance:
-        for _, (pairs, cosine_P) in workers.each(parts.all_close, units, stars.state_N):
+        for _, (pairs, cosine_P) in workers.each(all_close, units, stars.state_N):
             listed.append(pairs)
             told.append(cosine_P)
             advance(1, 1 / len(units))
@@ -322,7 +296,7 @@ def _components(
 ) -> tuple[Stars, dict[str, Any]]:
     listed: list[Pairs] = []
     with reporter.stage("close rows", len(units)) as advance:
-        for _, pairs in workers.each(parts.connections, units):
+        for _, pairs in workers.each(connections, units):
             listed.append(pairs)
             advance(1, 1 / len(units))
     stars, joined = Stars.of(compared_N), forest(listed)
