@@ -120,9 +120,10 @@ def test_every_close_pair_meets_in_a_cell(seed):
     rows = unit(_drawn(900, 8, seed).astype(np.float32))
     rows = rows[(rows != 0).any(dim=1)]
     cosine = rows.double().numpy() @ rows.double().numpy().T
-    cells = Cells(around.learn(rows.numpy(), 24, seed), around.distance(0.95), 1_000)
+    cells = Cells(around.learn(rows.numpy(), 24, 0.1, seed), around.distance(0.95), 1_000)
     placed = cells.place(rows)
-    met = np.zeros((len(rows), 24), bool)
+    count = len(cells.centroids_CD)
+    met = np.zeros((len(rows), count), bool)
     met[np.arange(len(rows)), placed.home_N] = met[placed.row_G, placed.cell_G] = True
     low, high = np.nonzero(np.triu(cosine >= 0.95, 1))
     assert len(low) > 100
@@ -200,19 +201,64 @@ def test_groups_are_those_of_a_loop(vectors, tmp_path, monkeypatch, changes):
     assert not (Path(cut["uri"]) / "work").exists()
 
 
+@pytest.mark.parametrize(("clumps", "noise"), [(2, 1e-3), (5, 1e-5), (10, 1e-3), (20, 1e-4), (30, 1e-6)])
+def test_tight_clumps_are_not_cut_apart(tmp_path, clumps, noise):
+    """Thousands of rows that hardly differ are one group, though learnt centroids may lie in one clump."""
+    random = np.random.default_rng(clumps)
+    rows = random.standard_normal((clumps, 64))
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows[random.integers(clumps, size=2_000)] + noise / 8 * random.standard_normal((2_000, 64))
+    np.save(tmp_path / "clumps.npy", rows.astype(np.float32))
+    found = _found(tmp_path / "clumps.npy", tmp_path, threshold=0.95)
+    assert (found["rows_out"], found["complete"]) == (clumps, True)
+    threshold = 1 - noise**2  # which cuts through every clump
+    exact = _found(tmp_path / "clumps.npy", tmp_path, threshold=threshold, exact=True)
+    assert clumps < exact["rows_out"] < 2_000
+    some = _found(tmp_path / "clumps.npy", tmp_path, threshold=threshold, most_cells=10_000)
+    assert some["complete"]
+    assert some["files"] == exact["files"]
+
+
+def test_ranges_and_samples_without_anything_close(tmp_path, monkeypatch):
+    """Rows of no near duplicates between many cells; ranges that only repeat others; nothing but zeros."""
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "far.npy", random.standard_normal((2_000, 64)).astype(np.float32))
+    far = _found(tmp_path / "far.npy", tmp_path, most_cells=2)
+    assert far["rows_out"] == 2_000
+    assert (far["checked"]["drawn_rows"], far["checked"]["pairs"]) == (1_000, 0)
+    monkeypatch.setattr(dedup, "_RANGE_ROWS", 100)
+    monkeypatch.setattr(dedup, "_RANGE_BYTES", 0)
+    np.save(tmp_path / "twice.npy", np.tile(random.standard_normal((100, 16)), (3, 1)))
+    assert _found(tmp_path / "twice.npy", tmp_path)["dropped"] == {"equal": 200, "near": 0}
+    np.save(tmp_path / "zeros.npy", np.zeros((250, 16), np.float16))
+    for groups in ("stars", "components"):
+        zeros = _found(tmp_path / "zeros.npy", tmp_path, groups=groups)
+        assert (zeros["rows_out"], zeros["dropped"], zeros["without_length"]) == (1, {"equal": 249, "near": 0}, 1)
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e200, 1e-30, 1e30])
+def test_lengths_that_float32_cannot_hold_are_refused(tmp_path, factor):
+    """Squares would be lost, and rows be close to nothing."""
+    rows = np.ones((20, 8))
+    rows[11] *= factor
+    np.save(tmp_path / "odd.npy", rows)
+    with pytest.raises(DataError, match=r"row 11 of .* is out of the range of float32; scale the vectors"):
+        _found(tmp_path / "odd.npy", tmp_path)
+
+
 def test_a_sample_says_what_was_missed(vectors, tmp_path):
     """Every close pair of a drawn row is counted once for it, and is met if one of the two is in the other's home."""
     rows = np.load(vectors)
     kept = (rows != 0).any(axis=1) & (first_equal(digests(rows)) == np.arange(len(rows)))
     units = unit(rows[kept])
-    cells = Cells(around.learn(units.numpy(), 40, 0), around.distance(0.8), 3)
+    cells = Cells(around.learn(units.numpy(), 40, 0.05, 0), around.distance(0.8), 3)
     placed = cells.place(units)
     place = Place(str(vectors), str(tmp_path), 0.8)
     told = [put_into_cells(place, edges, kept[slice(*edges)], cells, 5) for edges in ((0, 250), (250, 600))]
     assert sum(cut for _, cut, _ in told) == placed.is_cut_N.sum() > 50
     drawn = Drawn.joined([some for _, _, some in told])
     assert drawn.ids_W.tolist() == np.flatnonzero(kept)[placed.is_cut_N].tolist()
-    member = np.zeros((kept.sum(), 40), bool)
+    member = np.zeros((kept.sum(), len(cells.centroids_CD)), bool)
     member[np.arange(len(member)), placed.home_N] = member[placed.row_G, placed.cell_G] = True
     close = _cosine(rows[kept]) >= 0.8
     np.fill_diagonal(close, val=False)
@@ -293,6 +339,7 @@ def test_a_killed_run_goes_on(vectors, tmp_path, monkeypatch, pieces):
     done = _found(vectors, tmp_path / "killed")
     assert done["files"] == whole["files"]
     assert {path: kept[path] for path in before} == before
+    monkeypatch.setattr(storage, "delete_folder", delete)
     assert _found(vectors, tmp_path / "killed")["seconds"] == done["seconds"]  # nothing was compared again
 
 
@@ -326,6 +373,7 @@ def test_ids_of_a_file_go_along(tmp_path):
         ({"threshold": 1.5}, "--threshold 1.5 is no cosine"),
         ({"groups": "star"}, "--groups 'star' is not known; use stars or components"),
         ({"most_cells": 0}, "--cells 0 is no number"),
+        ({"seed": 99_999_999_999}, "--seed 99999999999 is out of range"),
     ],
 )
 def test_wrong_requests(vectors, tmp_path, changes, words):

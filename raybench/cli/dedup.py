@@ -47,7 +47,7 @@ def command(
             click.echo(json.dumps({"ok": True, "plan": plan.lines, "rows": plan.rows, "uri": plan.uri}))
         return
     check_writable(out)
-    with _workers(local=local) as workers:
+    with _workers(local=local or plan.is_done) as workers:
         manifest = dedup.deduplicate(request, out, workers, TerminalReporter())
     _print_done(manifest)
     if as_json:
@@ -67,7 +67,7 @@ def _workers(*, local: bool) -> "AbstractContextManager[Workers]":
 def _print_done(manifest: dict[str, Any]) -> None:
     dropped, recipe = manifest["dropped"], manifest["recipe"]
     click.echo(
-        f"{manifest['rows_in']:,} rows: {manifest['rows_out']:,} stay, {dropped['equal']:,} are equal to one of them, "
+        f"{manifest['rows_in']:,} rows: {manifest['rows_out']:,} stay, {dropped['equal']:,} are equal to an earlier one, "
         f"{dropped['near']:,} are near (cosine of {recipe['threshold']:g} or more)"
     )
     click.echo(

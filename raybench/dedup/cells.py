@@ -4,6 +4,8 @@ A row is at home in the cell of its nearest centroid. Two rows at a distance r a
 of the plane halfway between the centroids, so their distances from it add up to r at most, and one of them is within r / 2 of it.
 So a row that is a guest wherever it is within r / 2 of such a plane meets all that are close to it. Where that would be more
 cells than allowed, it is a guest of those whose planes are nearest, and is counted: pairs may be missed there and nowhere else.
+Distances are in float32, and what they can be off by is added to r / 2; of centroids within r of one another one is kept, or a
+clump of close rows would be cut into cells that all its rows are guests of.
 
 Axes: N rows, C centroids, D dimensions, G guests.
 """
@@ -17,10 +19,10 @@ import numpy.typing as npt
 import torch
 
 from raybench.arrays import Rows
+from raybench.search.certified.bound import Terms
 
 Float32 = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
-_SLACK = 1e-3  # of a distance: far more than float32 is off by
 _BLOCK = 512  # whose distances stay in cache
 _ROUNDS = 8
 _PER_CENTROID = 48
@@ -36,13 +38,26 @@ def sample_of(centroids: int) -> int:
     return centroids * _PER_CENTROID
 
 
-def learn(sample_ND: Float32, count: int, seed: int) -> Float32:
-    """Centroids of rows at length one by k-means; fewer rows than centroids are centroids themselves."""
-    if len(sample_ND) <= count:
-        return sample_ND
-    means = faiss.Kmeans(sample_ND.shape[1], count, niter=_ROUNDS, seed=seed, min_points_per_centroid=1, verbose=False)
-    means.train(sample_ND)
-    return np.asarray(means.centroids, np.float32)
+def learn(sample_ND: Float32, count: int, apart: float, seed: int) -> Float32:
+    """Centroids of rows at length one by k-means, further than `apart` from one another; one at least."""
+    if not len(sample_ND):
+        return np.zeros((1, sample_ND.shape[1]), np.float32)
+    centroids = sample_ND
+    if len(sample_ND) > count:
+        means = faiss.Kmeans(sample_ND.shape[1], count, niter=_ROUNDS, seed=seed, min_points_per_centroid=1)
+        means.train(sample_ND)
+        centroids = np.asarray(means.centroids, np.float32)
+    is_near_CC = _between(torch.from_numpy(centroids)).numpy() <= apart
+    kept = np.ones(len(centroids), np.bool_)
+    for centroid in range(len(centroids)):
+        if kept[centroid]:
+            kept[centroid + 1 :] &= ~is_near_CC[centroid, centroid + 1 :]
+    return centroids[kept]
+
+
+def _between(centroids: torch.Tensor) -> torch.Tensor:
+    """The distances between centroids [C, C], float64: by differences, since products lose those that are small."""
+    return torch.cdist(centroids.double(), centroids.double(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,34 +87,36 @@ class Cells:
 
     def place(self, unit_ND: torch.Tensor) -> Placed:
         """Place rows at length one."""
+        if not len(unit_ND):
+            none = np.empty(0, np.int64)
+            return Placed(none, none, none, np.empty(0, np.bool_))
         centroids = torch.from_numpy(self.centroids_CD)
-        square_C = (centroids * centroids).sum(dim=1)
-        twice_CC = torch.cdist(centroids, centroids).clamp_(min=1e-6).mul_(2)  # the distances between centroids
+        square_C = (centroids.double() ** 2).sum(dim=1).float()
+        between_CC = _between(centroids)
+        # Squared distances from two centroids differ by twice their distance times that from the plane between them.
+        limit_CC = (self.apart * between_CC + 4 * Terms("cosine", centroids.shape[1]).slope).float()
+        limit_CC.fill_diagonal_(-torch.inf)
+        between_CC = between_CC.clamp_(min=1e-9).float()
         placed = [
-            self._block(unit_ND[start : start + _BLOCK], start, centroids, square_C, twice_CC)
+            self._block(unit_ND[start : start + _BLOCK], start, (centroids, square_C, between_CC, limit_CC))
             for start in range(0, len(unit_ND), _BLOCK)
         ]
         joined = (np.concatenate(arrays) for arrays in zip(*placed, strict=True))
         return Placed(*joined)
 
     def _block(
-        self,
-        unit_BD: torch.Tensor,
-        start: int,
-        centroids: torch.Tensor,
-        square_C: torch.Tensor,
-        twice_CC: torch.Tensor,
+        self, unit_BD: torch.Tensor, start: int, known: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
     ) -> tuple[Rows, Rows, Rows, Flags]:
+        centroids, square_C, between_CC, limit_CC = known
         squared_BC = torch.addmm(square_C, unit_BD, centroids.T, alpha=-2)  # without the row's own length, which is 1
         nearest_B, home_B = squared_BC.min(dim=1)
-        # How far a row is from the plane between its own centroid and another, on its own side of it.
-        off_BC = squared_BC.sub_(nearest_B[:, None]).div_(twice_CC[home_B]).numpy()
-        off_BC[np.arange(len(off_BC)), home_B.numpy()] = np.inf
-        row_G, cell_G = np.divmod(np.flatnonzero(off_BC <= np.float32(self.apart / 2 + _SLACK)), off_BC.shape[1])
-        guests_B = np.bincount(row_G, minlength=len(off_BC))
+        further_BC = squared_BC.sub_(nearest_B[:, None])
+        row_G, cell_G = np.divmod(np.flatnonzero((further_BC <= limit_CC[home_B]).numpy()), further_BC.shape[1])
+        guests_B = np.bincount(row_G, minlength=len(further_BC))
         is_cut_B = guests_B > self.most - 1
         if is_cut_B.any():
-            order = np.lexsort((cell_G, off_BC[row_G, cell_G], row_G))
+            off_G = (further_BC[row_G, cell_G] / between_CC[home_B[row_G], cell_G]).numpy()
+            order = np.lexsort((cell_G, off_G, row_G))
             rank_G = np.arange(len(order)) - np.repeat(np.cumsum(guests_B) - guests_B, guests_B)
             kept = np.sort(order[rank_G < self.most - 1])
             row_G, cell_G = row_G[kept], cell_G[kept]

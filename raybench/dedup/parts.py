@@ -26,8 +26,10 @@ from raybench.dedup.pairs import Pairs, Run, pairs_between
 from raybench.errors import DataError
 from raybench.formats import open_vectors
 from raybench.formats.base import Matrix, read_rows
+from raybench.search.certified.metric import norms
 
 _READ_ROWS = 16_384
+_SHORTEST, _LONGEST = 2.0**-60, 2.0**60  # squares of which are within float32
 DRAWN_ROWS = 1_000  # of those that were cut
 Edges = tuple[int, int]  # first and last row, or cell, of a run
 
@@ -46,7 +48,7 @@ class Place:
 
 
 def fingerprint(place: Place, rows: Edges) -> None:
-    """Write the digests of a range. DataError for a row that is not finite."""
+    """Write the digests of a range. DataError for a row that is not finite, or too short or long to be compared."""
     uri = place.file("digests", rows, "npy")
     if storage.exists(uri):
         return
@@ -59,8 +61,22 @@ def fingerprint(place: Place, rows: Edges) -> None:
             row = start + int(np.argmin(is_finite_N))
             raise DataError(f"row {row} of {place.vectors} has NaN or infinite values; embed it again or drop it")
         has_length_N = (rows_ND != 0).any(axis=1)
+        is_odd_N = has_length_N & ~_are_held(rows_ND)
+        if is_odd_N.any():
+            row = start + int(np.argmax(is_odd_N))
+            raise DataError(f"row {row} of {place.vectors} is out of the range of float32; scale the vectors")
         told.append(np.column_stack([digests(rows_ND), has_length_N.astype(np.uint64)]))
     _save(uri, np.concatenate(told))
+
+
+def _are_held(rows_ND: Matrix) -> Flags:
+    """Whether squares of rows are within float32; those of float16 always are."""
+    if rows_ND.dtype == np.float16:
+        return np.ones(len(rows_ND), np.bool_)
+    with np.errstate(over="ignore"):
+        length_N = norms(rows_ND)
+    are_held_N: Flags = (length_N > _SHORTEST) & (length_N < _LONGEST)
+    return are_held_N
 
 
 def fingerprints(place: Place, ranges: Sequence[Edges]) -> tuple[Digests, Flags]:

@@ -90,11 +90,15 @@ class DedupPlan:
 def plan_dedup(request: DedupRequest, out: str) -> DedupPlan:
     """Open the input. RequestError for what cannot be searched for near duplicates."""
     if not 0 < request.threshold <= 1:
-        raise RequestError(f"--threshold {request.threshold:g} is no cosine of near duplicates; give 0.5 to 1, as 0.95")
+        raise RequestError(
+            f"--threshold {request.threshold:g} is no cosine of near duplicates; give more than 0 and up to 1, such as 0.95"
+        )
     if request.groups not in GROUPS:
         raise RequestError(f"--groups {request.groups!r} is not known; use {' or '.join(GROUPS)}")
     if request.most_cells < 1:
         raise RequestError(f"--cells {request.most_cells} is no number of cells; give 1 or more")
+    if not 0 <= request.seed < 2**31:
+        raise RequestError(f"--seed {request.seed} is out of range; give 0 to {2**31 - 1}")
     file = open_vectors(request.vectors)
     if file.is_bits or file.dtype.kind != "f":
         kind = "packed bits" if file.is_bits else str(file.dtype)
@@ -116,6 +120,7 @@ def deduplicate(request: DedupRequest, out: str, workers: Workers, reporter: Rep
     manifest = storage.read_manifest(plan.uri)
     if manifest is not None:
         reporter.say(f"{plan.uri} is there already, and nothing was compared again")
+        storage.delete_folder(storage.join(plan.uri, "work"))  # of a run that was killed at its very end
         return manifest | {"uri": plan.uri}
     started, seconds = time.perf_counter(), dict[str, float]()
     file = open_vectors(request.vectors)
@@ -179,6 +184,8 @@ def _divided(
             [FullUnit(place, rows, before, (mine, theirs)) for number, (rows, mine) in enumerate(kept)
              for before, theirs in kept[: number + 1]]
         )  # fmt: skip
+    if not any(flags.any() for _, flags in kept):
+        return _Divided([])
     cells = Cells(_centroids(plan, place, file), around.distance(plan.request.threshold), plan.request.most_cells)
     starts: dict[Edges, Rows] = {}
     cut, drawn = 0, list[Drawn]()
@@ -236,7 +243,8 @@ def _centroids(plan: DedupPlan, place: Place, file: VectorFile) -> Float32:
         drawn = np.concatenate(list(sample_rows(file, wanted, plan.request.seed, "a cell")))
         first = np.unique(first_equal(digests(drawn)))
         unit_SD = unit(drawn[first]).numpy()
-        learnt = around.learn(unit_SD[(unit_SD != 0).any(axis=1)], plan.centroids, plan.request.seed)
+        apart = around.distance(plan.request.threshold)
+        learnt = around.learn(unit_SD[(unit_SD != 0).any(axis=1)], plan.centroids, apart, plan.request.seed)
         buffer = io.BytesIO()
         np.save(buffer, learnt, allow_pickle=False)
         storage.write_bytes(uri, buffer.getbuffer())
