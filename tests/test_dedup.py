@@ -198,7 +198,7 @@ def test_groups_are_those_of_a_loop(vectors, tmp_path, monkeypatch, changes):
     assert cut["without_length"] == 1  # the other is equal to it
     missed = sum(one != other for one, other in zip(_leaders(cut["uri"], len(rows)), wanted, strict=True))
     assert missed <= 0.02 * len(rows)
-    assert not (Path(cut["uri"]) / "work").exists()
+    assert not (Path(cut["uri"]) / "pieces").exists()
 
 
 @pytest.mark.parametrize(("clumps", "noise"), [(2, 1e-3), (5, 1e-5), (10, 1e-3), (20, 1e-4), (30, 1e-6)])
@@ -325,7 +325,7 @@ def test_a_killed_run_goes_on(vectors, tmp_path, monkeypatch, pieces):
     monkeypatch.setattr(dedup, "_UNIT_BYTES", 32 * 100)
     with pytest.raises(KeyboardInterrupt):
         _found(vectors, tmp_path / "killed", _Killed(pieces))
-    folder = next((tmp_path / "killed" / "dedup").iterdir()) / "work"
+    folder = next((tmp_path / "killed" / "dedup").iterdir()) / "pieces"
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert len(before) >= pieces
 

@@ -3,7 +3,7 @@
     <out>/dedup/<key>/keep.parquet      row (and id, where the file has ids) of every row that stays
     <out>/dedup/<key>/groups.parquet    row, representative, cosine, kind (equal or near) of every row that goes
     <out>/dedup/<key>/manifest.json     recipe, account, and what may have been missed; written last
-    <out>/dedup/<key>/work/             what a rerun goes on from; gone at the end
+    <out>/dedup/<key>/pieces/           what a rerun goes on from; gone at the end
 
 Rows in = rows that stay + equal rows + near rows. The pairs that are found are the same for every number of workers.
 """
@@ -120,11 +120,11 @@ def deduplicate(request: DedupRequest, out: str, workers: Workers, reporter: Rep
     manifest = storage.read_manifest(plan.uri)
     if manifest is not None:
         reporter.say(f"{plan.uri} is there already, and nothing was compared again")
-        storage.delete_folder(storage.join(plan.uri, "work"))  # of a run that was killed at its very end
+        storage.delete_folder(storage.join(plan.uri, "pieces"))  # of a run that was killed at its very end
         return manifest | {"uri": plan.uri}
     started, seconds = time.perf_counter(), dict[str, float]()
     file = open_vectors(request.vectors)
-    place = Place(anchored(request.vectors), storage.join(plan.uri, "work"), request.threshold)
+    place = Place(anchored(request.vectors), storage.join(plan.uri, "pieces"), request.threshold)
     first_N, compared_N = _equal_rows(plan, place, workers, reporter)
     seconds["equal rows"] = round(time.perf_counter() - started, 3)
     kept = [((start, stop), compared_N[start:stop]) for start, stop in plan.ranges]
