@@ -256,7 +256,7 @@ def test_a_sample_says_what_was_missed(vectors, tmp_path):
     place = Place(str(vectors), str(tmp_path), 0.8)
     told = [put_into_cells(place, edges, kept[slice(*edges)], cells, 5) for edges in ((0, 250), (250, 600))]
     assert sum(cut for _, cut, _ in told) == placed.is_cut_N.sum() > 50
-    drawn = Drawn.joined([some for _, _, some in told])
+    drawn = Drawn.joined([some for _, _, some in reversed(told)])  # as ranges may be done
     assert drawn.ids_W.tolist() == np.flatnonzero(kept)[placed.is_cut_N].tolist()
     member = np.zeros((kept.sum(), len(cells.centroids_CD)), bool)
     member[np.arange(len(member)), placed.home_N] = member[placed.row_G, placed.cell_G] = True

@@ -7,7 +7,7 @@
 
 A file that is there is whole, and is not made again.
 
-Axes: N rows of a range, C cells, D dimensions, U units.
+Axes: N rows of a range, C cells, D dimensions, W drawn rows, P pairs.
 """
 
 import io
@@ -47,7 +47,7 @@ class Place:
         return storage.join(self.folder, f"{kind}-{rows[0]:015d}-{rows[1]:015d}.{suffix}")
 
 
-def fingerprint(place: Place, rows: Edges) -> None:
+def fingerprint(rows: Edges, place: Place) -> None:
     """Write the digests of a range. DataError for a row that is not finite, or too short or long to be compared."""
     uri = place.file("digests", rows, "npy")
     if storage.exists(uri):
@@ -107,8 +107,9 @@ class Drawn:
         return cls(lots, ids, np.concatenate([part.stored_WD for part in parts])).smallest()
 
     def smallest(self) -> "Drawn":
-        """Those with the smallest lots, by number."""
-        chosen = np.sort(np.argsort(self.lot_W, kind="stable")[:DRAWN_ROWS])
+        """Those with the smallest lots, in the order of rows, in whatever order ranges were done."""
+        chosen = np.lexsort((self.ids_W, self.lot_W))[:DRAWN_ROWS]
+        chosen = chosen[np.argsort(self.ids_W[chosen])]
         return Drawn(self.lot_W[chosen], self.ids_W[chosen], self.stored_WD[chosen])
 
 

@@ -149,15 +149,11 @@ def deduplicate(request: DedupRequest, out: str, workers: Workers, reporter: Rep
 def _equal_rows(plan: DedupPlan, place: Place, workers: Workers, reporter: Reporter) -> tuple[Rows, Flags]:
     """For every row the first that is equal to it, and which rows are compared: first ones that have a length."""
     with reporter.stage("equal rows", plan.rows) as advance:
-        for (start, stop), _ in workers.each(_fingerprint, plan.ranges, place):
+        for (start, stop), _ in workers.each(parts.fingerprint, plan.ranges, place):
             advance(stop - start, (stop - start) / plan.rows)
     digest_N2, has_length_N = parts.fingerprints(place, plan.ranges)
     first_N = first_equal(digest_N2)
     return first_N, has_length_N & (first_N == np.arange(plan.rows))
-
-
-def _fingerprint(rows: Edges, place: Place) -> None:
-    parts.fingerprint(place, rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
