@@ -54,7 +54,7 @@ def rows_of(uri: str, form: str | None = None) -> Iterator[dict[str, Any]]:
         yield from dictionaries(attempted(lambda: storage.read_table(uri)))
     elif form in {"csv", "tsv", "jsonl"}:
         text = _text(uri)
-        yield from _json_rows(text, uri) if form == "jsonl" else _csv_rows(text, "\t" if form == "tsv" else None, uri)
+        yield from _json_rows(text, uri) if form == "jsonl" else csv_rows(text, "\t" if form == "tsv" else None, uri)
     else:
         raise DataError(f"{uri} is not a table that can be read; use .parquet, .csv, .tsv or .jsonl")
 
@@ -66,7 +66,8 @@ def _text(uri: str) -> str:
         raise DataError(f"{uri} is not UTF-8 at byte {error.start}; write it again as UTF-8") from None
 
 
-def _csv_rows(text: str, delimiter: str | None, uri: str) -> Iterator[dict[str, Any]]:
+def csv_rows(text: str, delimiter: str | None, uri: str) -> Iterator[dict[str, Any]]:
+    """The rows of a text with a header; without a delimiter the header tells it. `uri` is named in errors."""
     csv.field_size_limit(_LONGEST_CELL)
     first = text.split("\n", 1)[0]
     separator = delimiter or next((mark for mark in ",|\t" if mark in first), ",")
