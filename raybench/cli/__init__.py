@@ -15,6 +15,7 @@ from raybench.errors import RaybenchError, RequestError, suggest
 VERBS = {
     "demo": "Evaluate the embedded models on the embedded data set, offline; ends with the path of a report.",
     "run": "Run an evaluation file end to end; a rerun does only what is missing.",
+    "curate": "Build a hard evaluation set: choose, mix in distractors, remove duplicates, make small.",
     "embed": "Turn the images of an evaluation file into vectors, and stop there.",
     "bench": "Run an evaluation file, and measure what each index of its grid costs.",
     "tune": "Find the smallest effort of indexes whose quality reaches a target.",

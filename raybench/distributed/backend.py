@@ -8,6 +8,7 @@ from raybench.distributed import embed
 from raybench.distributed.pool import plan_pool
 from raybench.distributed.runtime import cluster_facts, connected
 from raybench.distributed.shards import ShardedIndex, partition_actors, sharded_index
+from raybench.distributed.tasks import RayWorkers
 from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress
 from raybench.environment import environment
@@ -28,6 +29,10 @@ class RayBackend:
     def facts(self) -> dict[str, Any]:
         """The facts of the driver's machine and of the cluster."""
         return environment() | {"runner": "Ray", "cluster": cluster_facts()}
+
+    def workers(self) -> RayWorkers:
+        """Tasks of the same Ray."""
+        return RayWorkers()
 
     def plan(self, threads: int, workers: int, shards: int) -> str:
         """The encoder pool, in words; RequestError for a plan that can never be scheduled."""

@@ -187,7 +187,7 @@ class _Encode:
         prepared = _prepared(batch, _array(batch, np.uint8))
         # The wait of the first chunk is the start of the pipeline, not a decoder that is too slow.
         wait_s = 0.0 if self.idle_since is None else time.perf_counter() - self.idle_since
-        done = encode(self.encoder, prepared)
+        done = encode(self.encoder, prepared, self.job.dtype)
         self.idle_since = time.perf_counter()
         return _row(
             batch["job"][0].as_py(), done.shard, done.number, done.last, digest=done.digest, rows=_ipc(done.kept),
@@ -211,14 +211,15 @@ class _Write:
     jobs: tuple[EmbedJob, ...]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        prepared, vectors_BD = _prepared(batch, None), _array(batch, np.float16)
+        job = self.jobs[batch["job"][0].as_py()]
+        prepared, vectors_BD = _prepared(batch, None), _array(batch, np.dtype(job.dtype))
         if vectors_BD is None:
             raise WorkError("a chunk came without vectors; this is a defect of raybench")
         encoded = Encoded(
             prepared.shard, prepared.number, prepared.last, prepared.digest, prepared.rows_in, prepared.kept,
             vectors_BD, prepared.drops, 0.0,
         )  # fmt: skip
-        ledger.write_chunk(self.jobs[batch["job"][0].as_py()], encoded)
+        ledger.write_chunk(job, encoded)
         return batch.select(["job", *_PLACE, "rows_in", "busy_s", "wait_s", "facts"])
 
 

@@ -65,7 +65,7 @@ class Encoded:
     digest: str
     rows_in: int
     kept: pa.Table
-    vectors_BD: npt.NDArray[np.float16]
+    vectors_BD: npt.NDArray[np.floating]  # of the job's dtype
     drops: tuple[Drop, ...]
     busy_s: float  # spent in the encoder
 
@@ -151,8 +151,8 @@ def _or_empty(kept: pa.Table | None) -> pa.Table:
     return pa.table({}) if kept is None else kept
 
 
-def encode(encoder: Encoder, prepared: Prepared) -> Encoded:
-    """Run the encoder once over a chunk; unit vectors, stored as float16."""
+def encode(encoder: Encoder, prepared: Prepared, dtype: str = "float16") -> Encoded:
+    """Run the encoder once over a chunk; unit vectors, stored as float16 unless the job says otherwise."""
     started = time.perf_counter()
     if prepared.pixels_BHWC is not None:
         vectors = encoder.images(prepared.pixels_BHWC)
@@ -165,5 +165,5 @@ def encode(encoder: Encoder, prepared: Prepared) -> Encoded:
         )
     return Encoded(
         prepared.shard, prepared.number, prepared.last, prepared.digest, prepared.rows_in, prepared.kept,
-        np.ascontiguousarray(vectors.astype(np.float16)), prepared.drops, busy_s,
+        np.ascontiguousarray(vectors.astype(dtype)), prepared.drops, busy_s,
     )  # fmt: skip

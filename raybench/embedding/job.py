@@ -37,6 +37,7 @@ class EmbedJob:
     vectors_uri: str  # the folder that holds all artifacts of vectors
     chunk_rows: int = 64
     threads: int = 1  # of one encoder on a CPU; a part of the recipe, since it may change the last bits
+    dtype: Literal["float16", "float32"] = "float16"  # of what is stored
 
     @property
     def key(self) -> str:
@@ -59,7 +60,7 @@ class EmbedJob:
             "preprocess": None if self.preprocess is None else asdict(self.preprocess),
             "chunk_rows": self.chunk_rows,
             "threads": self.threads,
-            "dtype": "float16",
+            "dtype": self.dtype,
         }
 
 

@@ -102,7 +102,7 @@ def write_chunk(job: EmbedJob, encoded: Encoded) -> None:
     """Put an encoded chunk beside the parts until its shard is complete."""
     table = encoded.kept
     if len(table):
-        width = encoded.vectors_BD.shape[1] * 2
+        width = encoded.vectors_BD.shape[1] * encoded.vectors_BD.itemsize
         flat = pa.py_buffer(encoded.vectors_BD.tobytes())
         vectors = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(table), [None, flat])
         table = table.append_column("vector", vectors)
@@ -122,10 +122,10 @@ def _read_chunk(job: EmbedJob, shard: int, number: int) -> Encoded:
     with pa.ipc.open_file(pa.BufferReader(storage.read_bytes(_chunk_uri(job, shard, number)))) as reader:
         table = reader.read_all()
     facts = json.loads(table.schema.metadata[b"raybench"])
-    vectors_BD = np.zeros((0, 0), np.float16)
+    vectors_BD = np.zeros((0, 0), job.dtype)
     if len(table):
         column = table["vector"].combine_chunks()
-        vectors_BD = np.frombuffer(b"".join(column.to_pylist()), np.float16).reshape(len(table), -1)
+        vectors_BD = np.frombuffer(b"".join(column.to_pylist()), job.dtype).reshape(len(table), -1)
         table = table.drop_columns(["vector"])
     drops = tuple(Drop(**drop) for drop in facts["drops"])
     kept = table.replace_schema_metadata(None)

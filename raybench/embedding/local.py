@@ -25,7 +25,7 @@ def embed(jobs: Sequence[EmbedJob], progress: Progress) -> list[dict[str, Any]]:
     for job, shard in pending:
         chunks: list[Encoded] = []
         for chunk in read_chunks(job, shard):
-            chunks.append(encode(encoder, prepare(job, chunk)))
+            chunks.append(encode(encoder, prepare(job, chunk), job.dtype))
             progress(chunks[-1].rows_in, share(done_bytes, total_bytes))
         ledger.commit(job, shard, chunks)
         done_bytes += shard.size_bytes

@@ -9,6 +9,7 @@ from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress
 from raybench.environment import environment
 from raybench.errors import RequestError
+from raybench.experiments.workers import LocalWorkers, Workers
 from raybench.indexes.base import FullIndex, Index, IndexRecipe
 from raybench.indexes.exact import Exact
 from raybench.indexes.joined import Joined, split_rows
@@ -22,6 +23,10 @@ class Backend(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """What the work runs on; a JSON value."""
+        ...
+
+    def workers(self) -> Workers:
+        """Who does pieces of work there."""
         ...
 
     def plan(self, threads: int, workers: int, shards: int) -> str:
@@ -51,6 +56,10 @@ class LocalBackend:
     def facts(self) -> dict[str, Any]:
         """The facts of this machine."""
         return environment() | {"runner": "in this process"}
+
+    def workers(self) -> Workers:
+        """This process."""
+        return LocalWorkers()
 
     def plan(self, threads: int, workers: int, shards: int) -> str:  # noqa: ARG002 (one process reads all shards)
         """One encoder."""

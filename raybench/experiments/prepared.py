@@ -27,7 +27,7 @@ from raybench.sources.base import Shard, Source
 from raybench.sources.tables import qrels_table, queries_table
 from raybench.spec import Spec
 
-_UPSTREAM = "failed_to_"  # reasons of img2dataset: never downloaded, so no sign that reading goes wrong here
+UPSTREAM = "failed_to_"  # reasons of img2dataset: never downloaded, so no sign that reading goes wrong here
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def _account(job: EmbedJob, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_losses(job: EmbedJob, manifest: dict[str, Any], most: float) -> None:
-    lost = {reason: count for reason, count in manifest["dropped"].items() if not reason.startswith(_UPSTREAM)}
+    lost = {reason: count for reason, count in manifest["dropped"].items() if not reason.startswith(UPSTREAM)}
     looked_at = manifest["rows_out"] + sum(lost.values())
     share = sum(lost.values()) / looked_at if looked_at else 1.0
     if share > most:

@@ -9,6 +9,7 @@ SOURCES: Registry[SourceRecipe] = Registry(
         "webdataset": "raybench.sources.webdataset:WebDataset",
         "parquet": "raybench.sources.parquet:Parquet",
         "folder": "raybench.sources.folder:Folder",
+        "curated": "raybench.sources.curated:Curated",
         "scenes": "raybench.sources.embedded:Scenes",
     },
 )

@@ -1,0 +1,215 @@
+"""What the steps of a recipe ask for: embeddings, neighbours and groups of candidates, made by a backend and kept.
+
+    <out>/vectors/<key>/      embeddings of a choice of a pool's rows, as everywhere
+    <out>/choices/            which rows (Parquet), and texts that were embedded
+
+Axes: N candidates, M vectors, Q queries, D dimensions, K results.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raybench import storage
+from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
+from raybench.collection import Collection, open_collection
+from raybench.curation.base import Stored
+from raybench.curation.chosen import Chosen, write_choice
+from raybench.curation.scan import Pool
+from raybench.embedding.job import EmbedJob, TextSource
+from raybench.encoders import ENCODERS
+from raybench.encoders.base import EncoderRecipe
+from raybench.errors import WorkError
+from raybench.experiments.backend import Backend
+from raybench.experiments.dedup import DedupRequest, deduplicate
+from raybench.experiments.recipe import Recipe
+from raybench.experiments.reporting import Reporter
+from raybench.experiments.workers import Workers
+from raybench.indexes.exact import Exact
+from raybench.sources.base import Shard
+from raybench.spec import Spec, content_key
+from raybench.transforms import TRANSFORMS
+
+_BLOCK = 65_536
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picked:
+    """Vectors of candidates, out of one collection for each pool; `places` are rows of the collections, end to end."""
+
+    parts: tuple[Collection, ...]
+    places: tuple[Rows, ...]
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Picked) and self.checksum == other.checksum
+
+    def __hash__(self) -> int:
+        return hash(self.checksum)
+
+    @property
+    def uri(self) -> str:
+        """Where the first of them are."""
+        return self.parts[0].uri
+
+    @property
+    def checksum(self) -> str:
+        """Of the collections and the places in them."""
+        chosen = [storage.digest(np.ascontiguousarray(places).tobytes()) for places in self.places]
+        return content_key([part.checksum for part in self.parts], chosen, length=64)
+
+    def load(self, start: int = 0, stop: int | None = None) -> Vectors:
+        """Vectors start to stop."""
+        return Vectors(np.ascontiguousarray(self.block(start, len(self) if stop is None else stop)), start)
+
+    def block(self, start: int, stop: int) -> FloatMatrix:
+        """Vectors start to stop."""
+        taken, first = list[FloatMatrix](), 0
+        for part, places in zip(self.parts, self.places, strict=True):
+            wanted = places[max(0, start - first) : max(0, stop - first)]
+            first += len(places)
+            if len(wanted):
+                low = int(wanted[0])
+                taken.append(part.load(low, int(wanted[-1]) + 1).matrix_ND[wanted - low])
+        if not taken:
+            return np.zeros((0, 0), np.float32)
+        return taken[0] if len(taken) == 1 else np.concatenate(taken)
+
+
+@dataclass(slots=True)
+class CurationWork:
+    """The `Work` of a recipe; `shard_N`, `position_N`, `pool_N` say where each candidate is."""
+
+    recipe: Recipe
+    out: str
+    pieces: str  # what only this set needs
+    pools: tuple[tuple[Pool, tuple[Shard, ...]], ...]
+    pool_N: Rows
+    shard_N: Rows
+    position_N: Rows
+    backend: Backend
+    workers: Workers
+    reporter: Reporter
+    made: dict[tuple[str, int], list[tuple[Rows, Collection]]]
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The recipe's."""
+        return self.recipe.encoders
+
+    @property
+    def seed(self) -> int:
+        """The recipe's."""
+        return self.recipe.seed
+
+    def images(self, encoder: str, rows: Rows) -> Stored:
+        """The pictures of some candidates through an encoder."""
+        return self._embedded(str(Spec.parse(encoder)), ENCODERS.make(encoder), rows, "float16")
+
+    def judged(self, spec: str, recipe: EncoderRecipe, rows: Rows) -> Stored:
+        """The same through a model that is no encoder."""
+        return self._embedded(spec, recipe, rows, "float32")
+
+    def texts(self, encoder: str, texts: Sequence[str]) -> FloatMatrix:
+        """Texts through an encoder [Q, D]."""
+        if not texts:
+            return np.zeros((0, 0), np.float32)
+        numbers = [str(number) for number in range(len(texts))]
+        table = pa.table({"query_id": numbers, "text": list(texts), "cluster_id": numbers})
+        data = storage.table_bytes(table)
+        uri = storage.join(self.out, "choices", f"texts-{storage.digest(data)[:32]}.parquet")
+        if not storage.exists(uri):
+            storage.write_bytes(uri, data)
+        source, recipe = TextSource(uri), ENCODERS.make(encoder)
+        job = EmbedJob(
+            "text", source, tuple(source.plan()), str(Spec.parse(encoder)), recipe, recipe.fingerprint(), None,
+            storage.join(self.out, "vectors"), self.recipe.embed.chunk, self.recipe.embed.threads,
+        )  # fmt: skip
+        return self._run(job).load().matrix_ND
+
+    def nearest(self, queries_QD: FloatMatrix, stored: Stored, k: int) -> Neighbors:
+        """The exact k nearest; the vectors are of unit length, so inner products are cosines."""
+        if not isinstance(stored, Picked) or not len(queries_QD):
+            return Neighbors(np.full((len(queries_QD), k), -1), np.full((len(queries_QD), k), -np.inf))
+        with self.backend.exact(stored, TRANSFORMS.make("stored()").fit(None, 0), Exact(), self.recipe.shards) as index:
+            found = index.search(np.ascontiguousarray(queries_QD), k)
+        ids_QK = np.where(found.ids_QK >= 0, stored.rows[found.ids_QK], -1)
+        return Neighbors(ids_QK, found.scores_QK)
+
+    def groups(self, stored: Stored, threshold: float) -> tuple[Rows, npt.NDArray[np.float32]]:
+        """Stars of `raybench dedup`, as places among the vectors, and the cosine of each to its representative."""
+        leader_M, cosine_M = np.arange(len(stored)), np.ones(len(stored), np.float32)
+        if len(stored) < 2 or not isinstance(stored, Picked):
+            return leader_M, cosine_M
+        uri = storage.join(self.pieces, "vectors", f"{stored.checksum[:32]}.npy")
+        if not storage.exists(uri):
+            _write_npy(uri, stored)
+        request = DedupRequest(f"npy({uri!r})", threshold, seed=self.seed)
+        made = deduplicate(request, self.pieces, self.workers, self.reporter)
+        groups = storage.read_table(storage.join(made["uri"], "groups.parquet"))
+        gone = groups["row"].to_numpy()
+        leader_M[gone] = groups["representative"].to_numpy()
+        cosine_M[gone] = groups["cosine"].to_numpy()
+        return leader_M, cosine_M
+
+    def _embedded(self, spec: str, recipe: EncoderRecipe, rows: Rows, dtype: str) -> Stored:
+        """Vectors of some candidates: of each pool, out of what was embedded before if it is all there."""
+        parts, places, taken = [], [], []
+        for number in np.unique(self.pool_N[rows]).tolist():
+            own = rows[self.pool_N[rows] == number]
+            had, collection = self._collection(spec, recipe, number, own, dtype)
+            parts.append(collection)
+            places.append(np.searchsorted(had, own))
+            taken.append(own)
+        return Picked(tuple(parts), tuple(places), np.concatenate([np.zeros(0, np.int64), *taken]))
+
+    def _collection(
+        self, spec: str, recipe: EncoderRecipe, pool: int, rows: Rows, dtype: str
+    ) -> tuple[Rows, Collection]:
+        before = self.made.setdefault((spec, pool), [])
+        for had, collection in before:
+            if np.isin(rows, had, assume_unique=True).all():
+                return had, collection
+        source = self.chosen(pool, rows)
+        job = EmbedJob(
+            "image", source, tuple(source.plan()), spec, recipe, recipe.fingerprint(), recipe.preprocess(),
+            storage.join(self.out, "vectors"), self.recipe.embed.chunk, self.recipe.embed.threads,
+            "float32" if dtype == "float32" else "float16",
+        )  # fmt: skip
+        collection = self._run(job)
+        if len(collection) != len(rows):
+            raise WorkError(
+                f"{len(rows) - len(collection)} pictures of {self.recipe.pools[pool].images} cannot be read that could before; "
+                "did the files change? run the same command again"
+            )
+        before.append((rows, collection))
+        return rows, collection
+
+    def chosen(self, pool: int, rows: Rows) -> Chosen:
+        """Some of a pool's candidates as a source."""
+        shards, positions = self.shard_N[rows], self.position_N[rows]
+        uri, key = write_choice(storage.join(self.out, "choices"), shards, positions)
+        opened, planned = self.pools[pool]
+        return Chosen(opened.source, tuple(planned[number] for number in np.unique(shards).tolist()), uri, key)
+
+    def _run(self, job: EmbedJob) -> Collection:
+        with self.reporter.stage(f"embedding with {job.encoder_spec}", None) as advance:
+            self.backend.embed([job], self.recipe.embed.workers, advance)
+        return open_collection(job.uri)
+
+
+def _write_npy(uri: str, stored: Picked) -> None:
+    """The vectors as one file, put together in memory: two bytes a number of what stays of the pools."""
+    shape = (len(stored), stored.block(0, 1).shape[1])
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    for start in range(0, shape[0], _BLOCK):
+        buffer.write(np.ascontiguousarray(stored.block(start, start + _BLOCK), np.float16).tobytes())
+    storage.write_bytes(uri, buffer.getbuffer())
