@@ -145,16 +145,12 @@ class Work(Protocol):
         """Of the recipe."""
         ...
 
-    def images(self, encoder: str, rows: Rows) -> Stored:
-        """The pictures of some candidates through an encoder."""
+    def embedded(self, encoder: str, rows: Rows, texts: Sequence[str] = ()) -> tuple[Stored, FloatMatrix]:
+        """The pictures of some candidates, and texts [Q, D], through an encoder that is loaded once for both."""
         ...
 
     def judged(self, spec: str, recipe: EncoderRecipe, rows: Rows) -> Stored:
         """The same with a model whose numbers are not unit vectors, such as a classifier: stored in float32."""
-        ...
-
-    def texts(self, encoder: str, texts: Sequence[str]) -> FloatMatrix:
-        """Texts through an encoder [Q, D]."""
         ...
 
     def nearest(self, queries_QD: FloatMatrix, stored: Stored, k: int) -> Neighbors:

@@ -59,7 +59,8 @@ class Cluster:
         tight_C = summed_C / np.maximum(size_C, 1)
         wanted_C = tight_C
         if self.near:
-            wanted_C = (centroid_CD @ np.asarray(work.texts(encoder, [self.near]), np.float32)[0]).astype(np.float64)
+            _, near_1D = work.embedded(encoder, rows[:0], [self.near])
+            wanted_C = centroid_CD.astype(np.float64) @ near_1D[0].astype(np.float64)
         order_C = np.lexsort((np.arange(self.clusters), -np.where(size_C > 0, wanted_C, -np.inf)))
         chosen = np.sort(order_C[: self.keep])
         is_kept_M = np.isin(cluster_M, chosen)
@@ -81,14 +82,14 @@ class Cluster:
     def _vectors(self, draft: Draft, rows: Rows, work: Work, encoder: str) -> tuple[Rows, npt.NDArray[np.float32]]:
         """A unit vector of each picture: its own, or the mean of those of its captions."""
         if self.by == "image":
-            stored = work.images(encoder, rows)
+            stored, _ = work.embedded(encoder, rows)
             return stored.rows, _unit(stored.block(0, len(stored)))
         captions = draft.candidates["captions"].take(rows).to_pylist()
         told = [(row, text) for row, texts in zip(rows.tolist(), captions, strict=True) for text in texts]
-        asked = np.asarray(work.texts(encoder, [text for _, text in told]), np.float64)
+        _, asked = work.embedded(encoder, rows[:0], [text for _, text in told])
         row_M, place_T = np.unique(np.array([row for row, _ in told], np.int64), return_inverse=True)
         summed_MD = np.zeros((len(row_M), asked.shape[1]))
-        np.add.at(summed_MD, place_T, asked)
+        np.add.at(summed_MD, place_T, asked.astype(np.float64))
         return row_M, _unit(summed_MD)
 
 

@@ -53,7 +53,7 @@ class NearDuplicates:
 
     def judge(self, draft: Draft, rows: Rows, work: Work) -> Verdict:
         """Stars in the order of candidates: see `raybench dedup`."""
-        stored = work.images(one_encoder(self.encoder, work.encoders, "near_duplicates"), rows)
+        stored, _ = work.embedded(one_encoder(self.encoder, work.encoders, "near_duplicates"), rows)
         leader_M, cosine_M = work.groups(stored, self.threshold)
         return _verdict(draft, rows, leader_M, "near_duplicate", [f"cosine {cosine:.4f}" for cosine in cosine_M])
 

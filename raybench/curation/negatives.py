@@ -62,16 +62,14 @@ class HardNegatives:
         )  # fmt: skip
 
     def _nearest(self, encoder: str, draft: Draft, others: Rows, work: Work) -> Neighbors:
-        if self.by == "text":
-            asked = work.texts(encoder, draft.asking.texts)
-        else:
-            answers = work.images(encoder, np.unique(draft.asking.row_P))
-            asked = answers.block(0, len(answers))
-        if not len(asked):
+        if not len(draft.asking):
             raise RequestError(
                 "hard_negatives() has no queries to be near to; the first pool must have captions or queries"
             )
-        stored = work.images(encoder, others)
+        stored, asked = work.embedded(encoder, others, draft.asking.texts if self.by == "text" else ())
+        if self.by == "image":
+            answers, _ = work.embedded(encoder, np.unique(draft.asking.row_P))
+            asked = answers.block(0, len(answers))
         # Every list as long as the set could never run out; lists that long would not fit for many queries.
         depth = min(len(stored), max(-(-self.images // len(asked)) * 8, 64))
         while True:

@@ -77,8 +77,7 @@ class Suspects:
         self, encoder: str, draft: Draft, rows: Rows, work: Work
     ) -> dict[tuple[int, int], tuple[float, float, int]]:
         """(query, picture) -> the cosines of picture and answer, and the answer, for pictures that come before it."""
-        stored = work.images(encoder, rows)
-        asked = work.texts(encoder, draft.asking.texts)
+        stored, asked = work.embedded(encoder, rows, draft.asking.texts)
         found = work.nearest(asked, stored, min(self.depth, len(stored)))
         answer_Q, best_Q = _best_answers(draft, found)
         is_wrong_QK = (found.ids_QK >= 0) & ~_is_judged(draft, found.ids_QK)

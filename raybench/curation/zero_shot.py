@@ -55,10 +55,9 @@ class ZeroShot:
         encoder = one_encoder(self.encoder, work.encoders, "zero_shot")
         names = (*self.classes, *self.others)
         sentences = [prompt.replace("{}", name) for name in names for prompt in self.prompts]
-        asked = np.asarray(work.texts(encoder, sentences), np.float64)
-        class_LD = asked.reshape(len(names), len(self.prompts), -1).mean(axis=1)
+        stored, asked = work.embedded(encoder, rows, sentences)
+        class_LD = asked.astype(np.float64).reshape(len(names), len(self.prompts), -1).mean(axis=1)
         class_LD /= np.linalg.norm(class_LD, axis=1, keepdims=True)
-        stored = work.images(encoder, rows)
         blocks = [
             probabilities(stored.block(start, start + _BLOCK), class_LD, self.scale)
             for start in range(0, len(stored), _BLOCK)

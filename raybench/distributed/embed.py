@@ -80,6 +80,9 @@ def _run(
     commits: list[Any] = []
     commit = ray.remote(num_cpus=pool.feeder_cpus, max_retries=_RETRIES)(ledger.commit_chunks)
     references = [ray.put(job) for job in jobs]
+    # Ray warns of a pool that is larger than its input; a shard of few chunks is no mistake. Not `catch_warnings`: it warns
+    # from a thread of its own.
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks", category=UserWarning)
     for row in _pipeline(jobs, [(number, shard.number) for number, shard in pending], pool).iter_rows():
         place = (int(row["job"]), int(row["shard"]))
         written[place].add(int(row["number"]))

@@ -9,6 +9,7 @@ Axes: N candidates, M vectors, Q queries, D dimensions, K results.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -109,30 +110,28 @@ class CurationWork:
         """The recipe's."""
         return self.recipe.seed
 
-    def images(self, encoder: str, rows: Rows) -> Stored:
-        """The pictures of some candidates through an encoder."""
-        return self._embedded(str(Spec.parse(encoder)), ENCODERS.make(encoder), rows, "float16")
+    def embedded(self, encoder: str, rows: Rows, texts: Sequence[str] = ()) -> tuple[Stored, FloatMatrix]:
+        """Pictures of some candidates and texts through an encoder, in one pipeline; what is there is not made again."""
+        asking = [self._text_job(encoder, texts)] if texts else []
+        stored = self._pictures(str(Spec.parse(encoder)), ENCODERS.make(encoder), rows, asking)
+        asked = open_collection(asking[0].uri).load().matrix_ND if asking else np.zeros((0, 0), np.float16)
+        return stored, asked
 
     def judged(self, spec: str, recipe: EncoderRecipe, rows: Rows) -> Stored:
-        """The same through a model that is no encoder."""
-        return self._embedded(spec, recipe, rows, "float32")
+        """Pictures through a model that is no encoder."""
+        return self._pictures(spec, recipe, rows, [], "float32")
 
-    def texts(self, encoder: str, texts: Sequence[str]) -> FloatMatrix:
-        """Texts through an encoder [Q, D]."""
-        if not texts:
-            return np.zeros((0, 0), np.float32)
+    def _text_job(self, encoder: str, texts: Sequence[str]) -> EmbedJob:
         numbers = [str(number) for number in range(len(texts))]
-        table = pa.table({"query_id": numbers, "text": list(texts), "cluster_id": numbers})
-        data = storage.table_bytes(table)
+        data = storage.table_bytes(pa.table({"query_id": numbers, "text": list(texts), "cluster_id": numbers}))
         uri = storage.join(self.out, "choices", f"texts-{storage.digest(data)[:32]}.parquet")
         if not storage.exists(uri):
             storage.write_bytes(uri, data)
-        source, recipe = TextSource(uri), ENCODERS.make(encoder)
-        job = EmbedJob(
+        source, recipe, settings = TextSource(uri), ENCODERS.make(encoder), self.recipe.embed
+        return EmbedJob(
             "text", source, tuple(source.plan()), str(Spec.parse(encoder)), recipe, recipe.fingerprint(), None,
-            storage.join(self.out, "vectors"), self.recipe.embed.chunk, self.recipe.embed.threads,
+            storage.join(self.out, "vectors"), settings.chunk, settings.threads,
         )  # fmt: skip
-        return self._run(job).load().matrix_ND
 
     def nearest(self, queries_QD: FloatMatrix, stored: Stored, k: int) -> Neighbors:
         """The exact k nearest; the vectors are of unit length, so inner products are cosines."""
@@ -159,38 +158,54 @@ class CurationWork:
         cosine_M[gone] = groups["cosine"].to_numpy()
         return leader_M, cosine_M
 
-    def _embedded(self, spec: str, recipe: EncoderRecipe, rows: Rows, dtype: str) -> Stored:
+    def _pictures(
+        self,
+        spec: str,
+        recipe: EncoderRecipe,
+        rows: Rows,
+        more: list[EmbedJob],
+        dtype: Literal["float16", "float32"] = "float16",
+    ) -> Stored:
         """Vectors of some candidates: of each pool, out of what was embedded before if it is all there."""
-        parts, places, taken = [], [], []
-        for number in np.unique(self.pool_N[rows]).tolist():
-            own = rows[self.pool_N[rows] == number]
-            had, collection = self._collection(spec, recipe, number, own, dtype)
-            parts.append(collection)
-            places.append(np.searchsorted(had, own))
-            taken.append(own)
-        return Picked(tuple(parts), tuple(places), np.concatenate([np.zeros(0, np.int64), *taken]))
+        own = {number: rows[self.pool_N[rows] == number] for number in np.unique(self.pool_N[rows]).tolist()}
+        jobs = {
+            number: self._image_job(number, spec, recipe, wanted, dtype)
+            for number, wanted in own.items()
+            if self._before(spec, number, wanted) is None
+        }
+        if jobs or more:
+            with self.reporter.stage(f"embedding with {spec}", None) as advance:
+                self.backend.embed([*more, *jobs.values()], self.recipe.embed.workers, advance)
+        for number, job in jobs.items():
+            collection = open_collection(job.uri)
+            if len(collection) != len(own[number]):
+                raise WorkError(
+                    f"{len(own[number]) - len(collection)} pictures of {self.recipe.pools[number].images} cannot be read that could "
+                    "before; did the files change? run the same command again"
+                )
+            self.made.setdefault((spec, number), []).append((own[number], collection))
+        parts, places = [], []
+        for number, wanted in own.items():
+            found = self._before(spec, number, wanted)
+            if found is None:
+                raise WorkError(f"{spec} left no vectors; this is a defect of raybench")
+            parts.append(found[1])
+            places.append(np.searchsorted(found[0], wanted))
+        return Picked(tuple(parts), tuple(places), rows)
 
-    def _collection(
-        self, spec: str, recipe: EncoderRecipe, pool: int, rows: Rows, dtype: str
-    ) -> tuple[Rows, Collection]:
-        before = self.made.setdefault((spec, pool), [])
-        for had, collection in before:
-            if np.isin(rows, had, assume_unique=True).all():
-                return had, collection
-        source = self.chosen(pool, rows)
-        job = EmbedJob(
+    def _before(self, spec: str, pool: int, rows: Rows) -> tuple[Rows, Collection] | None:
+        """A collection that holds all these candidates."""
+        known = self.made.get((spec, pool), [])
+        return next((one for one in known if np.isin(rows, one[0], assume_unique=True).all()), None)
+
+    def _image_job(
+        self, pool: int, spec: str, recipe: EncoderRecipe, rows: Rows, dtype: Literal["float16", "float32"]
+    ) -> EmbedJob:
+        source, settings = self.chosen(pool, rows), self.recipe.embed
+        return EmbedJob(
             "image", source, tuple(source.plan()), spec, recipe, recipe.fingerprint(), recipe.preprocess(),
-            storage.join(self.out, "vectors"), self.recipe.embed.chunk, self.recipe.embed.threads,
-            "float32" if dtype == "float32" else "float16",
+            storage.join(self.out, "vectors"), settings.chunk, settings.threads, dtype,
         )  # fmt: skip
-        collection = self._run(job)
-        if len(collection) != len(rows):
-            raise WorkError(
-                f"{len(rows) - len(collection)} pictures of {self.recipe.pools[pool].images} cannot be read that could before; "
-                "did the files change? run the same command again"
-            )
-        before.append((rows, collection))
-        return rows, collection
 
     def chosen(self, pool: int, rows: Rows) -> Chosen:
         """Some of a pool's candidates as a source."""
@@ -198,11 +213,6 @@ class CurationWork:
         uri, key = write_choice(storage.join(self.out, "choices"), shards, positions)
         opened, planned = self.pools[pool]
         return Chosen(opened.source, tuple(planned[number] for number in np.unique(shards).tolist()), uri, key)
-
-    def _run(self, job: EmbedJob) -> Collection:
-        with self.reporter.stage(f"embedding with {job.encoder_spec}", None) as advance:
-            self.backend.embed([job], self.recipe.embed.workers, advance)
-        return open_collection(job.uri)
 
 
 def _write_npy(uri: str, stored: Picked) -> None:
