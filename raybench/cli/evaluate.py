@@ -91,6 +91,8 @@ def evaluate(
     made = _run(evaluation, out, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), local=local)
     from raybench.report.page import write_report
 
+    for place in made.sets:
+        write_report(place)
     report = write_report(out)
     print_tables(made)
     click.echo(f"report: {report}")

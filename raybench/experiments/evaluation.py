@@ -90,6 +90,15 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
+class Hard:
+    """Hard sets, each held against the first by query."""
+
+    recipes: tuple[str, ...]  # files of `raybench curate`, or raybench:NAME for one that is shipped
+    measure: str = "hit@1"
+    encoders: tuple[str, ...] = ()  # none: all
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """An evaluation file of images; every field is a key of the file."""
 
@@ -105,6 +114,7 @@ class Evaluation:
     cost: Cost | None = None
     tune: Tune | None = None
     compare: Compare | None = None
+    hard: Hard | None = None
     intervals: Intervals = field(default_factory=Intervals)
     gallery: int = 12  # queries shown with their images in the report
     shards: int = 1

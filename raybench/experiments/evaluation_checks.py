@@ -8,6 +8,7 @@ from typing import Any
 
 from raybench.encoders import ENCODERS
 from raybench.errors import RequestError, suggest
+from raybench.experiments import recipe
 from raybench.experiments.evaluation import DIRECTIONS, Evaluation
 from raybench.experiments.grid_axes import multiplied
 from raybench.experiments.ranges import NumberRange, check_name, check_once, check_ranges, interval_ranges
@@ -67,6 +68,7 @@ def _check(evaluation: Evaluation, where: str) -> None:
     for text in evaluation.grid.indexes:
         _check_index(evaluation, text, where)
     check_sections(evaluation, evaluation.encoders, evaluation.directions, where)
+    _check_hard(evaluation, where)
     check_name(evaluation.name, where)
     check_ranges(_ranges(evaluation), where)
 
@@ -84,6 +86,21 @@ def _check_specs(evaluation: Evaluation) -> None:
         INDEXES.make(spec)
     for spec in evaluation.measures:
         parse_measure(spec)
+
+
+def _check_hard(evaluation: Evaluation, where: str) -> None:
+    if evaluation.hard is None:
+        return
+    parse_measure(evaluation.hard.measure)
+    unknown = next((one for one in evaluation.hard.encoders if one not in evaluation.encoders), None)
+    if unknown is not None:
+        raise RequestError(
+            f"{where}: hard.encoders has {unknown}, which is not among the encoders; {suggest(unknown, evaluation.encoders)}"
+        )
+    names = [recipe.load(path).name for path in evaluation.hard.recipes]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise RequestError(f"{where}: two recipes of hard.recipes have the name {twice!r}; rename one")
 
 
 def _check_index(evaluation: Evaluation, text: str, where: str) -> None:

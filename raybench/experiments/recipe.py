@@ -1,15 +1,19 @@
 """A recipe says what a hard evaluation set is made of; every field is a key of its file."""
 
+import importlib.resources
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from raybench.curation import STEPS
 from raybench.curation.pictures import Pictures
 from raybench.curation.tables import check_split
-from raybench.errors import RequestError, SpecError
+from raybench.errors import RequestError, SpecError, suggest
 from raybench.experiments import yaml_file
 from raybench.experiments.evaluation import Embed
 from raybench.experiments.ranges import check_name
 from raybench.sources import SOURCES
+
+SHIPPED = "raybench:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,19 @@ class Recipe:
 
 
 def load(path: str, settings: tuple[str, ...] = ()) -> Recipe:
-    """Read and check a recipe file; `settings` are `key=value` texts that override it."""
-    return parse(yaml_file.read_text(path, "recipe"), path, settings)
+    """Read and check a recipe file, or a shipped one by `raybench:NAME`; `settings` are `key=value` texts that override it."""
+    return parse(yaml_file.read_text(_place(path), "recipe"), path, settings)
+
+
+def _place(path: str) -> str:
+    if not path.startswith(SHIPPED):
+        return path
+    folder = Path(str(importlib.resources.files("raybench"))) / "assets" / "recipes"
+    known = {file.stem: str(file) for file in sorted(folder.glob("*.yaml"))}
+    name = path.removeprefix(SHIPPED)
+    if name not in known:
+        raise RequestError(f"no recipe called {name!r} is shipped with raybench; {suggest(name, known)}")
+    return known[name]
 
 
 def parse(text: str, where: str, settings: tuple[str, ...] = ()) -> Recipe:

@@ -37,6 +37,7 @@ class Run:
     failed: list[dict[str, str]] = field(default_factory=list)  # cells without a result, and why
     sheets: list[Sheet] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    sets: list[str] = field(default_factory=list)  # where hard sets were evaluated
     seconds: dict[str, float] = field(default_factory=dict)
 
     def place(self, *names: str) -> str:

@@ -20,6 +20,7 @@ from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Asked, Cells
 from raybench.experiments.evaluation import Evaluation, Tune
 from raybench.experiments.experiment import Experiment, measure_experiment
+from raybench.experiments.hard_sets import measure_hard_sets
 from raybench.experiments.prepared import Embedded, Prepared, embed_all
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
@@ -41,6 +42,7 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
         _experiment(progress, experiment, prepared, backend, reporter)
     if evaluation.cost or evaluation.tune or evaluation.compare:
         measure_sections(progress, evaluation, _cells(evaluation, embedded, backend), backend, reporter)
+    measure_hard_sets(progress, evaluation, backend, reporter, run)
     progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
     progress.write(backend.facts(), command)
     return progress

@@ -1,0 +1,108 @@
+"""How hard sets are: each is curated, searched with every encoder, and held against the first by query.
+
+<out>/images/<key>/       the sets
+<out>/sets/<name>/        an evaluation of each, as any other
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raybench import results, storage
+from raybench.experiments import curate, recipe
+from raybench.experiments.backend import Backend
+from raybench.experiments.evaluation import Evaluation, Hard
+from raybench.experiments.prepared import Prepared, prepare
+from raybench.experiments.reporting import Reporter
+from raybench.experiments.run_file import Cell, Run, Sheet
+from raybench.metrics.uncertainty import number_clusters, paired_difference
+
+Runner = Callable[[Prepared, Backend, Reporter, str], Run]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measured:
+    """A set and what was measured on it."""
+
+    manifest: dict[str, Any]
+    run: Run
+
+
+def measure_hard_sets(progress: Run, evaluation: Evaluation, backend: Backend, reporter: Reporter, run: Runner) -> None:
+    """Make and measure every set of the section, and put its tables beside the records."""
+    hard = evaluation.hard
+    if hard is None:
+        return
+    made = []
+    for path in hard.recipes:
+        loaded = recipe.load(path)
+        manifest = curate.curate(curate.plan_curation(loaded, progress.out), backend, reporter)
+        own = dataclasses.replace(
+            evaluation, name=loaded.name, images=f"curated({manifest['uri']!r})", queries=None, qrels=None,
+            encoders=hard.encoders or evaluation.encoders, directions=("text_to_image",), measures=(hard.measure,),
+            grid=type(evaluation.grid)(), cost=None, tune=None, compare=None, hard=None,
+        )  # fmt: skip
+        out = progress.place("sets", loaded.name)
+        made.append(_Measured(manifest, run(prepare(own, out), backend, reporter, "")))
+        progress.sets.append(out)
+    progress.sheets += [_hardness(hard, made, evaluation), _accounts(made)]
+
+
+def _hardness(hard: Hard, made: Sequence[_Measured], evaluation: Evaluation) -> Sheet:
+    """The measure of every encoder on every set, and its difference to the first set on the same queries."""
+    rows: list[tuple[Cell, ...]] = []
+    for encoder in dict.fromkeys(record.encoder for record in made[0].run.records):
+        first = _values(made[0].run, encoder)
+        for one in made:
+            record = next(record for record in one.run.records if record.encoder == encoder)
+            own = _values(one.run, encoder)
+            shared = [query for query in first if query in own]
+            against: tuple[float | None, ...] = (None, None, None)
+            if one is not made[0] and shared:
+                clusters_Q = number_clusters(own[query][0] for query in shared)
+                found = paired_difference(
+                    np.array([own[query][1] for query in shared]), np.array([first[query][1] for query in shared]), clusters_Q,
+                    resamples=evaluation.intervals.resamples, level=evaluation.intervals.level, seed=evaluation.seed,
+                )  # fmt: skip
+                against = (found.value, found.low, found.high)
+            rows.append(
+                (
+                    encoder, one.manifest["name"], record.corpus, record.queries, record.value, record.low, record.high,
+                    *against, None if one is made[0] else len(shared),
+                )
+            )  # fmt: skip
+    columns = (
+        "encoder", "set", "pictures", "queries", hard.measure, "low", "high", "less the first", "its low", "its high", "shared",
+    )  # fmt: skip
+    note = (
+        f"Text to image, exact search. Less the first: {hard.measure} on the set minus that on {made[0].manifest['name']}, on the "
+        f"queries that both have (shared), with its {evaluation.intervals.level:.0%} interval over clusters."
+    )
+    return Sheet("Hard sets", note, columns, tuple(rows))
+
+
+def _values(run: Run, encoder: str) -> dict[str, tuple[str, float]]:
+    """Cluster and value of each query in the one experiment of an encoder."""
+    experiment = next(record.experiment for record in run.records if record.encoder == encoder)
+    table = results.read_queries(storage.join(run.out, "results"), experiment)
+    columns = (table[name].to_pylist() for name in ("query_id", "cluster_id", "value"))
+    return {query: (cluster, value) for query, cluster, value in zip(*columns, strict=True)}
+
+
+def _accounts(made: Sequence[_Measured]) -> Sheet:
+    """Every step of every set."""
+    rows = tuple(
+        (
+            one.manifest["name"], step["pool"], step["step"], step["rows_in"], step["rows_out"],
+            ", ".join(f"{reason} {count:,}" for reason, count in step["dropped"].items()), step.get("queries"),
+        )
+        for one in made
+        for step in one.manifest["steps"]
+    )  # fmt: skip
+    note = "Rows in = rows that stay + rows dropped, at every step; `dropped.parquet` of a set names each of them."
+    return Sheet(
+        "What the sets are made of", note, ("set", "pool", "step", "in", "stay", "dropped", "queries left"), rows
+    )
