@@ -1,12 +1,439 @@
 """Data sets that come with annotations (Flickr30k, COCO, ImageNet), as small copies of every layout that people have."""
 
+import csv
+import io
+import json
 import re
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
-from raybench.errors import DataError
+from raybench.errors import DataError, SpecError
+from raybench.sources import SOURCES, annotated, published, steady, zips
+from raybench.sources.base import Source
 from raybench.sources.imagenet_classes import class_list, imagenet_classes
+
+SPLITS = ["train", "test", "train", "val", "test", "restval"]
+NAMES = [f"{number:03d}.jpg" for number in range(6)]
+CAPTIONS = [
+    [f'A "red" car, {number}', "Zwei Männer\u2028 auf\x85einem Boot \N{SNOWMAN}", "| bars, and\ttabs #1"]
+    for number in range(6)
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steady, "WAITS_S", (0.0, 0.0, 0.0))
+
+
+def picture(number: int) -> bytes:
+    """A small JPEG that no other number has."""
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16), (40 * number, 255 - number, 7)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def opened(spec: str) -> Source:
+    """The source of a spec."""
+    return SOURCES.make(spec).open("unused")
+
+
+def read(source: Source) -> list[dict[str, Any]]:
+    """All rows, shard by shard."""
+    return [row for shard in source.plan() for table in source.read(shard) for row in table.to_pylist()]
+
+
+def by_id(spec: str) -> dict[str, tuple[list[str], bytes | None]]:
+    """Captions and picture of each image."""
+    return {row["image_id"]: (row["captions"], row["image"]) for row in read(opened(spec))}
+
+
+# ---- Flickr30k: forms of annotations
+
+
+def hub_csv(end: str) -> str:
+    """`flickr_annotations_30k.csv`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=end)
+    writer.writerow(["raw", "sentids", "split", "filename", "img_id"])
+    for number, name in enumerate(NAMES):
+        writer.writerow([json.dumps(CAPTIONS[number]), "[0, 1, 2]", SPLITS[number], name, number])
+    return text.getvalue()
+
+
+def karpathy(folder: str = "") -> str:
+    """`dataset_flickr30k.json`, or with a folder `dataset_coco.json`."""
+    images = [
+        {
+            "filename": name, "split": SPLITS[number], "sentids": [0, 1, 2], "imgid": number,
+            "sentences": [{"raw": text, "tokens": text.split(), "imgid": number} for text in CAPTIONS[number]],
+        } | ({"filepath": folder, "cocoid": number} if folder else {})
+        for number, name in enumerate(NAMES)
+    ]  # fmt: skip
+    return json.dumps({"images": images, "dataset": "coco" if folder else "flickr30k"})
+
+
+def clip_benchmark(end: str, split: str = "test") -> str:
+    """`flickr30k_test_karpathy.txt`, as pandas writes it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=end)
+    writer.writerow(["image", "caption"])
+    writer.writerows((name, t) for n, name in enumerate(NAMES) if SPLITS[n] == split for t in CAPTIONS[n])
+    return text.getvalue()
+
+
+def token(end: str) -> str:
+    """`results_20130124.token`."""
+    return "".join(f"{name}#{at}\t{text}{end}" for n, name in enumerate(NAMES) for at, text in enumerate(CAPTIONS[n]))
+
+
+def bars(end: str) -> str:
+    """`results.csv`, with one line that lacks its second bar, as the published file has."""
+    lines = [f"{name}| {at}| {text}" for n, name in enumerate(NAMES) for at, text in enumerate(CAPTIONS[n])]
+    lines[3] = lines[3].replace("| 0| ", "| 0   ")
+    return end.join(["image_name| comment_number| comment", *lines, ""])
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "flickr_annotations_30k.csv": hub_csv,
+    "karpathy/dataset_flickr30k.json": lambda _: karpathy(),
+    "flickr30k_test_karpathy.txt": clip_benchmark,
+    "results_20130124.token": token,
+    "results.csv": bars,
+}
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    """A file of text, with its line ends as they are."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text, encoding="utf-8", newline="")
+
+
+def put_pictures(folder: Path, below: str = "flickr30k-images") -> None:
+    """All pictures as files."""
+    (folder / below).mkdir(parents=True)
+    for number, name in enumerate(NAMES):
+        (folder / below / name).write_bytes(picture(number))
+
+
+def put_zip(path: Path, below: str, names: list[str] = NAMES) -> None:
+    """All pictures in a zip, among members with names that would leave a folder, and what macOS leaves behind."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for hostile in ("../../evil.jpg", "/etc/passwd.jpg", "a\\..\\evil2.jpg", f"__MACOSX/{below}._{names[1]}"):
+            archive.writestr(hostile, b"evil")
+        for number, name in enumerate(names):
+            compression = zipfile.ZIP_DEFLATED if number % 2 else zipfile.ZIP_STORED
+            archive.writestr(below + name, picture(number), compression)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_every_form_gives_the_same_captions(tmp_path: Path, name: str, end: str):
+    """Quotes, commas, tabs, bars, what Unicode calls line ends, Windows line ends: each caption is what was written."""
+    put_pictures(tmp_path)
+    write(tmp_path, name, FORMS[name](end))
+    has_splits, is_one = "results" not in name, "_test_" in name
+    expected = {n: (CAPTIONS[at], picture(at)) for at, n in enumerate(NAMES) if not is_one or SPLITS[at] == "test"}
+
+    if not is_one:
+        assert by_id(f'flickr30k("{tmp_path}", split="all", whole=False)') == expected
+    if has_splits:
+        tests = {n: expected[n] for at, n in enumerate(NAMES) if SPLITS[at] == "test"}
+        assert by_id(f'flickr30k("{tmp_path}", whole=False)') == tests
+    else:
+        with pytest.raises(DataError, match=r"lists 6 images of no split, and not 'test' of Flickr30k; get flickr_"):
+            opened(f'flickr30k("{tmp_path}", whole=False)').plan()
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test", "all"])
+def test_the_split_is_the_column(tmp_path: Path, split: str):
+    """Each split has its own images, in the file's order, and says so in the metadata."""
+    put_pictures(tmp_path, "x/y")
+    write(tmp_path, "flickr_annotations_30k.csv", hub_csv("\n"))
+
+    source = opened(f'flickr30k("{tmp_path}", split="{split}", whole=False)')
+    rows = read(source)
+
+    wanted = [n for at, n in enumerate(NAMES) if split in ("all", SPLITS[at])]
+    assert [row["image_id"] for row in rows] == wanted
+    assert all(json.loads(row["metadata"]) == {"split": SPLITS[NAMES.index(row["image_id"])]} for row in rows)
+    assert source.notes() == [
+        f"Flickr30k {split}: {len(wanted)} images and {3 * len(wanted)} captions by flickr_annotations_30k.csv"
+    ]
+
+
+def test_the_order_of_annotation_files_is_fixed_and_can_be_overruled(tmp_path: Path):
+    """Hugging Face's file goes before Karpathy's; `annotations` names another, also inside a zip."""
+    put_pictures(tmp_path)
+    write(tmp_path, "flickr_annotations_30k.csv", hub_csv("\n").replace("red", "blue"))
+    write(tmp_path, "results.csv", bars("\n").replace("red", "green"))
+    with zipfile.ZipFile(tmp_path / "caption_datasets.zip", "w") as archive:
+        archive.writestr("dataset_flickr30k.json", karpathy())
+    color = {
+        "": "blue", ', annotations="results.csv"': "green",
+        ', annotations="caption_datasets.zip!dataset_flickr30k.json"': "red",
+        f', annotations="{tmp_path}/flickr_annotations_30k.csv"': "blue",
+    }  # fmt: skip
+    for given, word in color.items():
+        first = by_id(f'flickr30k("{tmp_path}", split="all", whole=False{given})')["000.jpg"][0][0]
+        assert first == f'A "{word}" car, 0'
+    (tmp_path / "flickr_annotations_30k.csv").unlink()
+    assert by_id(f'flickr30k("{tmp_path}", whole=False)')["001.jpg"][0] == CAPTIONS[1]
+
+
+# ---- pictures
+
+
+@pytest.mark.parametrize("below", ["flickr30k-images/", ""])
+def test_a_zip_is_read_in_place(tmp_path: Path, below: str):
+    """Members with any folder, stored or deflated; hostile names are never a path and never a picture of the set."""
+    put_zip(tmp_path / "flickr30k-images.zip", below)
+    write(tmp_path, "flickr_annotations_30k.csv", hub_csv("\n"))
+    before = sorted(tmp_path.rglob("*"))
+
+    found = by_id(f'flickr30k("{tmp_path}", split="all", whole=False)')
+
+    assert found == {name: (CAPTIONS[at], picture(at)) for at, name in enumerate(NAMES)}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_names_in_annotations_never_leave_the_folder(tmp_path: Path):
+    """A name with a path is its last part, looked up among what was listed."""
+    (tmp_path / "outside.jpg").write_bytes(picture(1))
+    put_pictures(tmp_path / "in")
+    write(tmp_path / "in", "dataset_flickr30k.json", karpathy().replace("001.jpg", "../outside.jpg"))
+
+    rows = {row["image_id"]: row for row in read(opened(f'flickr30k("{tmp_path}/in", whole=False)'))}
+
+    assert rows["outside.jpg"]["problem"] == "missing_file"
+    assert rows["004.jpg"]["image"] == picture(4)
+
+
+def test_each_picture_that_cannot_be_read_is_a_row_with_its_reason(tmp_path: Path):
+    """Missing, empty and ambiguous files, and damaged members: all rows are there, each with its captions."""
+    put_pictures(tmp_path)
+    (tmp_path / "flickr30k-images/000.jpg").unlink()
+    (tmp_path / "flickr30k-images/001.jpg").write_bytes(b"")
+    for name in ("other/002.jpg", "another/002.jpg"):  # the expected folder decides
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"thumb")
+    for name in ("003.jpg", "004.jpg", "005.jpg"):
+        (tmp_path / "flickr30k-images" / name).unlink()
+    for name in ("other/003.jpg", "another/003.jpg"):  # none is expected
+        (tmp_path / name).write_bytes(b"either")
+    put_zip(tmp_path / "flickr30k-images.zip", "", NAMES[4:])
+    data = bytearray((tmp_path / "flickr30k-images.zip").read_bytes())
+    place = data.index(picture(0))  # 004.jpg, which is stored
+    data[place + 30] ^= 1
+    (tmp_path / "flickr30k-images.zip").write_bytes(data)
+    write(tmp_path, "flickr_annotations_30k.csv", hub_csv("\n"))
+    source = opened(f'flickr30k("{tmp_path}", split="all", whole=False)')
+
+    rows = read(source)
+
+    problems = ["missing_file", "zero_bytes", None, "missing_file", "unreadable_file", None]
+    assert [row["problem"] for row in rows] == problems
+    assert [row["image"] for row in rows] == [None, None, picture(2), None, None, picture(1)]
+    assert [row["captions"] for row in rows] == CAPTIONS
+    assert "Bad CRC-32" in rows[4]["detail"]
+    assert source.notes()[0].endswith("2 pictures are missing")
+
+
+def test_a_member_that_lies_about_its_size_is_no_picture(tmp_path: Path):
+    """A member that unpacks to more than it says is cut there and fails its checksum; one too large is not read."""
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jpg", b"0" * 5_000_000)
+    data = path.read_bytes().replace((5_000_000).to_bytes(4, "little"), (1_000).to_bytes(4, "little"))
+    path.write_bytes(data)
+
+    with pytest.raises(DataError, match="Bad CRC-32"):
+        zips.read_member(str(path), "t", "a.jpg", 10_000)
+    with pytest.raises(DataError, match="has 1000 bytes; at most 10"):
+        zips.read_member(str(path), "t", "a.jpg", 10)
+    with pytest.raises(DataError, match=r"no member 'b\.jpg'"):
+        zips.read_member(str(path), "t", "b.jpg", 10)
+
+
+def test_a_change_between_plan_and_read_is_seen(tmp_path: Path):
+    """Another process that reads sees what was planned, or refuses; each caption and picture counts."""
+    put_pictures(tmp_path)
+    write(tmp_path, "flickr_annotations_30k.csv", hub_csv("\n"))
+    source = opened(f'flickr30k("{tmp_path}", split="all", whole=False)')
+    [shard] = source.plan()
+    write(tmp_path, "flickr_annotations_30k.csv", hub_csv("\n").replace("red", "bad"))
+    annotated._forget()
+
+    with pytest.raises(DataError, match="changed after it was listed"):
+        list(source.read(shard))
+    assert source.plan()[0].fingerprint != shard.fingerprint
+
+
+def test_a_storage_that_breaks_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A zip whose connection breaks twice is opened afresh, and the bytes are those of the member."""
+    put_zip(tmp_path / "flickr30k-images.zip", "")
+    write(tmp_path, "flickr_annotations_30k.csv", hub_csv("\n"))
+    source = opened(f'flickr30k("{tmp_path}", split="all", whole=False)')
+    [shard] = source.plan()
+    true_open, left = zipfile.ZipFile.open, [2]
+
+    def breaks(archive: zipfile.ZipFile, name: str) -> Any:
+        if left[0] and name == "002.jpg":
+            left[0] -= 1
+            raise ConnectionResetError("peer")
+        return true_open(archive, name)
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", breaks)
+    rows = [row for table in source.read(shard) for row in table.to_pylist()]
+
+    assert left == [0]
+    assert [row["image"] for row in rows] == [picture(number) for number in range(6)]
+
+
+# ---- wrong splits
+
+
+def test_the_published_sizes_are_known():
+    """Karpathy's splits add up to the whole, and the parts of COCO 2014 to each other."""
+    flickr, coco = (published.PUBLISHED[name].sizes for name in ("flickr30k", "coco"))
+    images = {name: sizes[0][0] for name, sizes in coco.items()}
+
+    assert sum(flickr[split][0][0] for split in ("train", "val", "test")) == flickr["all"][0][0]
+    assert images["val2014"] == images["restval"] + images["val"] + images["test"]
+    assert images["train2014"] == images["train"]
+    assert images["all"] == images["train2014"] + images["val2014"] == images["train2017"] + images["val2017"]
+    assert images["train+restval"] == images["train"] + images["restval"]
+
+
+def flickr_table(place: Path, splits: list[str], captions: int = 5) -> None:
+    """A hub table with so many images; one of them has a picture."""
+    lines = ["raw,split,filename"]
+    texts = json.dumps([f"t{number}" for number in range(captions)]).replace('"', '""')
+    lines += [f'"{texts}",{split},{number:05d}.jpg' for number, split in enumerate(splits)]
+    write(place, "flickr_annotations_30k.csv", "\n".join(lines))
+    write(place, "flickr30k-images/00000.jpg", "x")
+
+
+def test_all_of_flickr30k_is_not_its_test_set(tmp_path: Path):
+    """31,014 images called test are refused; the 1,000 that the column calls so are taken, by default."""
+    flickr_table(tmp_path, ["test"] * 31_014)
+    with pytest.raises(
+        DataError, match=r"has 31,014 images and 155,070 captions as 'test' of Flickr30k, which has 1,000"
+    ):
+        opened(f'flickr30k("{tmp_path}")').plan()
+    flickr_table(tmp_path, ["test"] * 1_000 + ["train"] * 29_000 + ["val"] * 1_014)
+    assert [shard.count for shard in opened(f'flickr30k("{tmp_path}")').plan()] == [1_000]
+    assert sum(shard.count or 0 for shard in opened(f'flickr30k("{tmp_path}", split="all")').plan()) == 31_014
+    flickr_table(tmp_path, ["test"] * 1_000, captions=4)
+    with pytest.raises(
+        DataError, match="4,000 captions as 'test' of Flickr30k, which has 1,000 images and 5,000 captions"
+    ):
+        opened(f'flickr30k("{tmp_path}")').plan()
+
+
+def official(number: int, name: str = "COCO_val2014_{:012d}.jpg", captions: int = 5) -> str:
+    """A `captions_*.json` of COCO's."""
+    images = [{"id": at, "file_name": name.format(at), "license": 1} for at in range(number)]
+    texts = [{"id": at, "image_id": at % number, "caption": f"c {at}"} for at in range(captions * number)]
+    return json.dumps({"info": {}, "images": images, "annotations": texts})
+
+
+def test_val2014_is_not_the_karpathy_test_set(tmp_path: Path):
+    """COCO's own files are refused for a split of Karpathy's, with what to get; their own split is their file's."""
+    write(tmp_path, "val2014/COCO_val2014_000000000000.jpg", "x")
+    write(tmp_path, "annotations/captions_val2014.json", official(40_504))
+    for whole in ("True", "False"):
+        with pytest.raises(
+            DataError, match=r"holds val2014 \(40,504 images\), and not 'test' of COCO; .*dataset_coco\.json"
+        ):
+            opened(f'coco("{tmp_path}", whole={whole})').plan()
+    source = opened(f'coco("{tmp_path}", split="val2014")')
+    assert sum(shard.count or 0 for shard in source.plan()) == 40_504
+
+    write(tmp_path, "coco_test_karpathy.json", official(40_504))
+    with pytest.raises(
+        DataError, match=r"40,504 images and 202,520 captions as 'test' of COCO, which has 5,000 images"
+    ):
+        opened(f'coco("{tmp_path}")').plan()
+    write(tmp_path, "coco_test_karpathy.json", official(5_000, "{:012d}.jpg"))  # as many as val2017 has
+    with pytest.raises(DataError, match="25,000 captions as 'test' of COCO, which has 5,000 images and 25,010"):
+        opened(f'coco("{tmp_path}")').plan()
+
+
+# ---- COCO
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+@pytest.mark.parametrize("split", ["train", "restval", "train+restval", "val", "test", "all"])
+def test_karpathys_splits_of_coco(tmp_path: Path, split: str, as_zip: bool):
+    """Pictures in val2014 as files or in its zip; train+restval is both."""
+    write(tmp_path, "dataset_coco.json", karpathy("val2014"))
+    if as_zip:
+        put_zip(tmp_path / "val2014.zip", "val2014/")
+    else:
+        put_pictures(tmp_path, "images/val2014")
+
+    found = by_id(f'coco("{tmp_path}", split="{split}", whole=False)')
+
+    parts = split.split("+")
+    assert found == {
+        name: (CAPTIONS[at], picture(at)) for at, name in enumerate(NAMES) if split == "all" or SPLITS[at] in parts
+    }
+
+
+def test_other_forms_of_coco(tmp_path: Path):
+    """COCO's form and BLIP's list, whose file names say the split; captions of one image are joined in order."""
+    put_pictures(tmp_path, "val2014")
+    write(tmp_path, "coco_test_karpathy.json", official(3, "{:03d}.jpg", 2))
+    found = by_id(f'coco("{tmp_path}", whole=False)')
+    assert found == {f"{n:03d}.jpg": ([f"c {n}", f"c {n + 3}"], picture(n)) for n in range(3)}
+    (tmp_path / "coco_test_karpathy.json").unlink()
+    pairs = [{"image": "val2014/001.jpg", "caption": "a"}, {"image": "val2014/001.jpg", "caption": ["b", "c"]}]
+    write(tmp_path, "annotations/coco_karpathy_test.json", json.dumps(pairs))
+    assert by_id(f'coco("{tmp_path}", whole=False)') == {"001.jpg": (["a", "b", "c"], picture(1))}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "is not JSON"), ("[1]", "is not of a form"), ('{"images": [{}]}', "it lacks 'filename'"), ("7", "not of a form"),
+        ('{"images": [{"filename": 5, "split": "test", "sentences": []}]}', "is not of a form"),
+        ('{"images": [], "annotations": [{"image_id": 1, "caption": "x"}]}', "caption for image 1, which it does not list"),
+        ('[{"image": "", "caption": "x"}]', "names no image"), ("[" * 100_000, "is not JSON"),
+    ],
+)  # fmt: skip
+def test_annotations_that_are_none_are_refused(tmp_path: Path, text: str, reason: str):
+    """A file of another form is one sentence, whatever is in it."""
+    put_pictures(tmp_path)
+    write(tmp_path, "dataset_coco.json", text)
+    with pytest.raises(DataError, match=re.escape(reason)):
+        opened(f'coco("{tmp_path}")').plan()
+
+
+def test_wrong_requests_are_one_sentence(tmp_path: Path):
+    """An unknown split, a folder without annotations, one without pictures, an image in two splits."""
+    with pytest.raises(SpecError, match="'test' or 'val' or 'train' or 'all'"):
+        opened(f'flickr30k("{tmp_path}", split="testing")')
+    with pytest.raises(DataError, match=r"no annotations of Flickr30k .*raybench fetch flickr30k --out"):
+        opened(f'flickr30k("{tmp_path}")').plan()
+    write(tmp_path, "flickr_annotations_30k.csv", hub_csv("\n"))
+    with pytest.raises(
+        DataError, match=r"none of the 2 pictures of Flickr30k test; put them there as files or as flickr30k-"
+    ):
+        opened(f'flickr30k("{tmp_path}", whole=False)').plan()
+    write(tmp_path, "flickr30k-images.zip", "no zip")
+    with pytest.raises(DataError, match="is no readable zip"):
+        opened(f'flickr30k("{tmp_path}", whole=False)').plan()
+    write(tmp_path, "x.csv", "filename,raw,split\na.jpg,t,test\na.jpg,t,val\n")
+    with pytest.raises(DataError, match=r"'a\.jpg' in two splits, 'test' and 'val'"):
+        opened(f'flickr30k("{tmp_path}", annotations="x.csv", whole=False)').plan()
+
+
+# ---- classes of ImageNet
 
 
 def test_the_vehicle_classes_are_49_of_imagenet():

@@ -9,6 +9,8 @@ SOURCES: Registry[SourceRecipe] = Registry(
         "webdataset": "raybench.sources.webdataset:WebDataset",
         "parquet": "raybench.sources.parquet:Parquet",
         "folder": "raybench.sources.folder:Folder",
+        "flickr30k": "raybench.sources.flickr30k:Flickr30k",
+        "coco": "raybench.sources.coco:Coco",
         "scenes": "raybench.sources.embedded:Scenes",
     },
 )
