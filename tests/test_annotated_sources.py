@@ -9,11 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from raybench.errors import DataError, SpecError
-from raybench.sources import SOURCES, annotated, published, steady, zips
+from raybench.sources import SOURCES, annotated, imagenet_parquet, parquet, published, steady, zips
 from raybench.sources.base import Source
 from raybench.sources.imagenet_classes import class_list, imagenet_classes
 
@@ -345,7 +349,7 @@ def official(number: int, name: str = "COCO_val2014_{:012d}.jpg", captions: int 
 def test_val2014_is_not_the_karpathy_test_set(tmp_path: Path):
     """COCO's own files are refused for a split of Karpathy's, with what to get; their own split is their file's."""
     write(tmp_path, "val2014/COCO_val2014_000000000000.jpg", "x")
-    write(tmp_path, "annotations/captions_val2014.json", official(40_504))
+    write(tmp_path, "annotations/captions_val2014.json", official(40_504, captions=1))
     for whole in ("True", "False"):
         with pytest.raises(
             DataError, match=r"holds val2014 \(40,504 images\), and not 'test' of COCO; .*dataset_coco\.json"
@@ -354,10 +358,8 @@ def test_val2014_is_not_the_karpathy_test_set(tmp_path: Path):
     source = opened(f'coco("{tmp_path}", split="val2014")')
     assert sum(shard.count or 0 for shard in source.plan()) == 40_504
 
-    write(tmp_path, "coco_test_karpathy.json", official(40_504))
-    with pytest.raises(
-        DataError, match=r"40,504 images and 202,520 captions as 'test' of COCO, which has 5,000 images"
-    ):
+    write(tmp_path, "coco_test_karpathy.json", official(40_504, captions=1))
+    with pytest.raises(DataError, match=r"40,504 images and 40,504 captions as 'test' of COCO, which has 5,000 images"):
         opened(f'coco("{tmp_path}")').plan()
     write(tmp_path, "coco_test_karpathy.json", official(5_000, "{:012d}.jpg"))  # as many as val2017 has
     with pytest.raises(DataError, match="25,000 captions as 'test' of COCO, which has 5,000 images and 25,010"):
@@ -431,6 +433,236 @@ def test_wrong_requests_are_one_sentence(tmp_path: Path):
     write(tmp_path, "x.csv", "filename,raw,split\na.jpg,t,test\na.jpg,t,val\n")
     with pytest.raises(DataError, match=r"'a\.jpg' in two splits, 'test' and 'val'"):
         opened(f'flickr30k("{tmp_path}", annotations="x.csv", whole=False)').plan()
+
+
+# ---- ImageNet
+
+CAR, CAB, TENCH = 817, 468, 0
+
+
+def synset(label: int) -> str:
+    """The WordNet id of a label."""
+    return imagenet_classes()[label].synset
+
+
+def put_parquet(place: Path, split: str, labels: list[int | str | None], files: int = 2, **columns: list[Any]) -> None:
+    """Files as the hub names them, three rows in a row group; row n's image is `image n`."""
+    place.mkdir(parents=True, exist_ok=True)
+    images = [{"bytes": b"image %d" % n, "path": f"x_{n}.JPEG"} for n in range(len(labels))]
+    table = pa.table({"image": images, "label": labels} | columns)
+    size = -(-len(labels) // files)
+    for number in range(files):
+        part = table.slice(number * size, size)
+        pq.write_table(part, place / f"{split}-{number:05d}-of-{files:05d}.parquet", row_group_size=3)
+
+
+def put_class_folders(folder: Path, images: dict[int, int]) -> None:
+    """`<folder>/<synset>/<synset>_<n>.JPEG`."""
+    for label, number in images.items():
+        (folder / synset(label)).mkdir(parents=True)
+        for n in range(number):
+            (folder / synset(label) / f"{synset(label)}_{n}.JPEG").write_bytes(b"%d %d" % (label, n))
+
+
+@pytest.mark.parametrize("below", ["data", ""])
+def test_imagenet_parquet_gives_rows_of_the_classes(tmp_path: Path, below: str):
+    """Ids count all rows of the split over its files; metadata has label, synset and name; other rows are not there."""
+    labels = [TENCH, CAR, TENCH, TENCH, TENCH, TENCH, CAB, TENCH, CAR, CAR, None, CAB, 1_000]
+    put_parquet(tmp_path / below, "train", labels)
+    put_parquet(tmp_path / below, "validation", [CAR, TENCH], 1)
+    source = opened(f'imagenet("{tmp_path}", split="all", classes="vehicles", whole=False)')
+
+    rows = read(source)
+
+    wanted = [n for n, label in enumerate(labels) if label in (CAR, CAB, None, 1_000)]
+    assert [row["image_id"] for row in rows] == [
+        *(f"imagenet_train_{n:08d}" for n in wanted), "imagenet_validation_00000000"
+    ]  # fmt: skip
+    assert [row["problem"] for row in rows] == [
+        "no_label" if labels[n] in (None, 1_000) else None for n in wanted
+    ] + [None]  # fmt: skip
+    assert [row["image"] for row in rows if row["image"]][:3] == [b"image 1", b"image 6", b"image 8"]
+    car = {"split": "train", "label": 817, "synset": "n04285008", "class": "sports car"}
+    assert json.loads(rows[0]["metadata"]) == car
+    assert all(row["captions"] == [] for row in rows)
+    assert source.notes() == [
+        "ImageNet-1k train: 5 of 13 images are of the 49 classes; the others are not read",
+        "ImageNet-1k validation: 1 of 2 images are of the 49 classes; the others are not read",
+    ]
+    everything = read(opened(f'imagenet("{tmp_path}", split="train", whole=False)'))
+    assert len(everything) == len(labels)
+
+
+def test_images_of_other_classes_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Row groups without a wanted class give their labels alone."""
+    put_parquet(tmp_path / "data", "train", [TENCH] * 6 + [CAR] * 3 + [TENCH] * 3, 1)
+    asked: list[tuple[int, str]] = []
+    true = imagenet_parquet.batches
+
+    def batches(uri: str, footer: Any, group: int, columns: list[str]) -> Any:
+        asked.extend((group, column) for column in columns)
+        return true(uri, footer, group, columns)
+
+    monkeypatch.setattr(imagenet_parquet, "batches", batches)
+
+    rows = read(opened(f'imagenet("{tmp_path}", split="train", classes=[{CAR}], whole=False)'))
+
+    assert len(rows) == 3
+    assert [group for group, column in asked if column == "image"] == [2]
+    assert [group for group, column in asked if column == "label"] == [0, 1, 2, 3]
+
+
+def test_runs_of_row_groups_keep_the_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file cut into several shards gives the same rows under the same ids, shards read in any order."""
+    labels = [CAR if n % 4 else TENCH for n in range(40)]
+    put_parquet(tmp_path, "train", labels, 3)
+    spec = f'imagenet("{tmp_path}", split="train", classes=["{synset(CAR)}"], whole=False)'
+    whole = [(row["image_id"], row["image"]) for row in read(opened(spec))]
+    monkeypatch.setattr(parquet, "_SHARD_BYTES", 150)
+    source = opened(spec)
+    plan = source.plan()
+
+    parts = {
+        shard.number: [(row["image_id"], row["image"]) for table in source.read(shard) for row in table.to_pylist()]
+        for shard in reversed(plan)
+    }
+
+    assert len(plan) > 3
+    assert whole == [(f"imagenet_train_{n:08d}", b"image %d" % n) for n in range(40) if n % 4]
+    assert [row for shard in plan for row in parts[shard.number]] == whole
+
+
+def test_labels_may_be_synsets_and_must_agree_with_the_files(tmp_path: Path):
+    """Another column of synsets serves too; a label that the file's name contradicts is a problem, not a wrong class."""
+    put_parquet(tmp_path, "val", [None, None], 1, wnid=[synset(CAR), synset(TENCH)])
+    found = read(opened(f'imagenet("{tmp_path}", label="wnid", classes=[{CAR}], whole=False)'))
+    assert [row["image"] for row in found] == [b"image 0"]
+
+    images = [{"bytes": b"i", "path": f"n04285008_5_{synset(label)}.JPEG"} for label in (CAR, CAB)]
+    pq.write_table(pa.table({"image": images, "label": [CAR, CAR]}), tmp_path / "train-0.parquet")
+    found = read(opened(f'imagenet("{tmp_path}", split="train", classes=[{CAR}], whole=False)'))
+    assert [row["problem"] for row in found] == [None, "other_label"]
+
+
+def test_a_damaged_row_group_costs_its_rows(tmp_path: Path):
+    """Where images are damaged the wanted rows are lost; where labels are, every row, since any may be wanted."""
+    images = [{"bytes": bytes([n]) * 500, "path": None} for n in range(9)]
+    labels = [CAR, TENCH, CAR] * 3
+    path = tmp_path / "train-00000-of-00001.parquet"
+    table = pa.table({"image": images, "label": labels})
+    pq.write_table(table, path, row_group_size=3, compression="none", use_dictionary=False)
+    data, footer = bytearray(path.read_bytes()), pq.read_metadata(path)
+    for group, column in ((0, 0), (2, 2)):
+        place = footer.row_group(group).column(column).data_page_offset
+        data[place : place + 20] = b"\xff" * 20
+    path.write_bytes(data)
+
+    rows = read(opened(f'imagenet("{tmp_path}", split="train", classes=[{CAR}], whole=False)'))
+
+    assert [(row["image_id"][-1], row["problem"]) for row in rows] == [
+        ("0", "unreadable_row"), ("2", "unreadable_row"), ("3", None), ("5", None),
+        ("6", "unreadable_row"), ("7", "unreadable_row"), ("8", "unreadable_row"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("base", ["", "ILSVRC/Data/CLS-LOC"])
+def test_class_folders(tmp_path: Path, base: str):
+    """Folders of synsets give the same rows wherever they lie; shards are runs of classes."""
+    put_class_folders(tmp_path / base / "train", {CAR: 3, CAB: 2, TENCH: 4})
+    put_class_folders(tmp_path / base / "val", {CAR: 1})
+    source = opened(f'imagenet("{tmp_path}", split="all", classes=[{CAR}, "{synset(CAB)}"], whole=False)')
+
+    rows = read(source)
+
+    assert [row["image_id"] for row in rows] == [
+        *(f"train/{synset(CAB)}/{synset(CAB)}_{n}.JPEG" for n in range(2)),
+        *(f"train/{synset(CAR)}/{synset(CAR)}_{n}.JPEG" for n in range(3)),
+        f"validation/{synset(CAR)}/{synset(CAR)}_0.JPEG",
+    ]
+    assert rows[4]["image"] == b"817 2"
+    assert json.loads(rows[0]["metadata"])["class"] == "cab"
+    assert source.notes()[0] == "ImageNet-1k train: 5 images of the 2 classes"
+    [shard, _] = source.plan()
+    (tmp_path / base / "train" / synset(CAR) / "new.JPEG").write_bytes(b"x")
+    with pytest.raises(DataError, match="changed after it was listed"):
+        list(source.read(shard))
+
+
+def put_flat(folder: Path, kind: str, labels: list[int]) -> None:
+    """`val/ILSVRC2012_val_<n>.JPEG` from 1 on, and a file of labels."""
+    (folder / "val").mkdir(parents=True)
+    for number, label in enumerate(labels, start=1):
+        (folder / f"val/ILSVRC2012_val_{number:08d}.JPEG").write_bytes(b"%d" % label)
+    if kind == "kaggle":
+        lines = [f"ILSVRC2012_val_{n:08d},{synset(label)} 1 2 3 4 " for n, label in enumerate(labels, start=1)]
+        write(folder, "LOC_val_solution.csv", "\r\n".join(["ImageId,PredictionString", *reversed(lines)]))
+    elif kind == "list":
+        write(folder, "imagenet_2012_validation_synset_labels.txt", "\n".join(map(synset, labels)))
+    else:  # the kit numbers classes otherwise: here backwards, and inner nodes of the tree from 1,001 on
+        numbers = [1_000 - label for label in labels]
+        write(folder, "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", "\n".join(map(str, numbers)))
+        kit = np.zeros(1_001, dtype=[("ILSVRC2012_ID", object), ("WNID", object), ("words", object)])
+        for at in range(1_000):
+            kit[at] = (at + 1, synset(999 - at), "words")
+        kit[1_000] = (1_001, "n00001740", "entity")
+        savemat(folder / "ILSVRC2012_devkit_t12/data/meta.mat", {"synsets": kit})
+
+
+@pytest.mark.parametrize("kind", ["kaggle", "list", "kit"])
+def test_flat_validation_images_have_the_classes_of_their_file(tmp_path: Path, kind: str):
+    """Kaggle's table, a list of synsets, or the kit's numbers with its meta.mat: the same classes."""
+    put_flat(tmp_path, kind, [CAR, TENCH, CAB, CAR])
+    rows = read(opened(f'imagenet("{tmp_path}", classes=[{CAR}, {CAB}], whole=False)'))
+
+    assert [(row["image_id"], row["image"]) for row in rows] == [
+        (f"validation/ILSVRC2012_val_{n:08d}.JPEG", b"%d" % label) for n, label in ((1, CAR), (3, CAB), (4, CAR))
+    ]
+    assert [json.loads(row["metadata"])["label"] for row in rows] == [CAR, CAB, CAR]
+
+
+def test_flat_images_without_their_labels_are_refused(tmp_path: Path):
+    """No file of labels, the kit's numbers alone, and names that are no synsets; a file beside the list is a problem row."""
+    put_flat(tmp_path, "kit", [CAR])
+    (tmp_path / "ILSVRC2012_devkit_t12/data/meta.mat").unlink()
+    spec = f'imagenet("{tmp_path}", whole=False)'
+    with pytest.raises(DataError, match=r"numbers that are no labels; put the development kit's meta\.mat beside it"):
+        opened(spec).plan()
+    write(tmp_path, "ILSVRC2012_devkit_t12/data/meta.mat", "no mat")
+    with pytest.raises(DataError, match="is not the development kit's"):
+        opened(spec).plan()
+    (tmp_path / "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt").unlink()
+    with pytest.raises(DataError, match="no file of their labels"):
+        opened(spec).plan()
+    write(tmp_path, "imagenet_2012_validation_synset_labels.txt", "n00000000")
+    with pytest.raises(DataError, match="names 'n00000000', which is no class"):
+        opened(spec).plan()
+    write(tmp_path, "imagenet_2012_validation_synset_labels.txt", synset(CAR))
+    write(tmp_path, "val/other.JPEG", "x")
+    assert [row["problem"] for row in read(opened(spec))] == [None, "no_label"]
+
+
+def test_imagenet_is_held_against_its_published_numbers(tmp_path: Path):
+    """A split with rows missing is refused in each layout, unless a part is meant; so are folders that are not ImageNet-1k."""
+    put_parquet(tmp_path / "p", "train", [CAR] * 4)
+    with pytest.raises(DataError, match=r"has 4 images, and train of ImageNet-1k has 1,281,167; .*whole=False"):
+        opened(f'imagenet("{tmp_path}/p", split="train")').plan()
+    with pytest.raises(DataError, match="has no validation images of ImageNet-1k"):
+        opened(f'imagenet("{tmp_path}/p", split="all", whole=False)').plan()
+    with pytest.raises(DataError, match="has no column 'lable'; did you mean 'label'"):
+        opened(f'imagenet("{tmp_path}/p", split="train", label="lable", whole=False)').plan()
+    put_class_folders(tmp_path / "f/val", {CAR: 50, CAB: 49})
+    assert len(read(opened(f'imagenet("{tmp_path}/f", classes=[{CAR}])'))) == 50
+    with pytest.raises(DataError, match=rf"has 49 images of {synset(CAB)} \(cab\), and validation .* has 50 of each"):
+        opened(f'imagenet("{tmp_path}/f", classes=[{CAR}, {CAB}])').plan()
+    put_class_folders(tmp_path / "f/train", {CAR: 731})
+    with pytest.raises(DataError, match="has 732 to 1,300 of each class"):
+        opened(f'imagenet("{tmp_path}/f", split="train", classes=[{CAR}])').plan()
+    (tmp_path / "f/val/n00000000").mkdir()
+    with pytest.raises(DataError, match="n00000000, which is no class of ImageNet-1k"):
+        opened(f'imagenet("{tmp_path}/f", whole=False)').plan()
+    for given, reason in (("[1000]", "is no class"), ("[1, 1]", "listed twice"), ('"vehicels"', "did you mean")):
+        with pytest.raises(DataError, match=reason):
+            opened(f'imagenet("{tmp_path}/p", split="train", classes={given})').plan()
 
 
 # ---- classes of ImageNet

@@ -97,12 +97,24 @@ def coco_example(place: Path) -> str:
     return f'coco("{place}", whole=False)'
 
 
+def imagenet_example(place: Path) -> str:
+    """Six rows of two classes in two files, one of another class; of the five that are asked for, four have an image."""
+    for shard in range(2):
+        images = [{"bytes": picture(10 * shard + number), "path": HOSTILE} for number in range(3)]
+        images[1] = [{"bytes": b"", "path": None}, images[1]][shard]
+        labels = [817, 468, [817, 0][shard]]
+        name = f"validation-{shard:05d}-of-00002.parquet"
+        pq.write_table(pa.table({"image": images, "label": labels}), place / name)
+    return f'imagenet("{place}", classes="vehicles", whole=False)'
+
+
 EXAMPLES: dict[str, tuple[Callable[[Path], str], int, int]] = {
     "webdataset": (webdataset_example, 7, 4),
     "parquet": (parquet_example, 6, 4),
     "folder": (folder_example, 6, 4),
     "flickr30k": (flickr30k_example, 6, 4),
     "coco": (coco_example, 6, 4),
+    "imagenet": (imagenet_example, 5, 4),
     "scenes": (lambda _: "scenes(images=60, seed=3)", 60, 60),
 }
 """For each source: what writes an example and returns its address, its rows, and how many have an image."""

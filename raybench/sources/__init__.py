@@ -11,6 +11,7 @@ SOURCES: Registry[SourceRecipe] = Registry(
         "folder": "raybench.sources.folder:Folder",
         "flickr30k": "raybench.sources.flickr30k:Flickr30k",
         "coco": "raybench.sources.coco:Coco",
+        "imagenet": "raybench.sources.imagenet:ImageNet",
         "scenes": "raybench.sources.embedded:Scenes",
     },
 )
