@@ -7,7 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from raybench import storage
 from raybench.errors import DataError, SpecError
 from raybench.sources import SOURCES, annotated, imagenet_parquet, parquet, published, steady, zips
 from raybench.sources.base import Source
@@ -306,6 +307,9 @@ def test_the_published_sizes_are_known():
     flickr, coco = (published.PUBLISHED[name].sizes for name in ("flickr30k", "coco"))
     images = {name: sizes[0][0] for name, sizes in coco.items()}
 
+    assert flickr["test"] == ((1_000, 5_000),)
+    assert flickr["all"] == ((31_014, None), (31_783, None))
+    assert (coco["test"], coco["val2014"], coco["all"]) == (((5_000, 25_010),), ((40_504, None),), ((123_287, None),))
     assert sum(flickr[split][0][0] for split in ("train", "val", "test")) == flickr["all"][0][0]
     assert images["val2014"] == images["restval"] + images["val"] + images["test"]
     assert images["train2014"] == images["train"]
@@ -331,7 +335,6 @@ def test_all_of_flickr30k_is_not_its_test_set(tmp_path: Path):
         opened(f'flickr30k("{tmp_path}")').plan()
     flickr_table(tmp_path, ["test"] * 1_000 + ["train"] * 29_000 + ["val"] * 1_014)
     assert [shard.count for shard in opened(f'flickr30k("{tmp_path}")').plan()] == [1_000]
-    assert sum(shard.count or 0 for shard in opened(f'flickr30k("{tmp_path}", split="all")').plan()) == 31_014
     flickr_table(tmp_path, ["test"] * 1_000, captions=4)
     with pytest.raises(
         DataError, match="4,000 captions as 'test' of Flickr30k, which has 1,000 images and 5,000 captions"
@@ -346,23 +349,26 @@ def official(number: int, name: str = "COCO_val2014_{:012d}.jpg", captions: int 
     return json.dumps({"info": {}, "images": images, "annotations": texts})
 
 
-def test_val2014_is_not_the_karpathy_test_set(tmp_path: Path):
+def test_val2014_is_not_the_karpathy_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """COCO's own files are refused for a split of Karpathy's, with what to get; their own split is their file's."""
+    sizes = published.PUBLISHED["coco"].sizes  # a hundredth of them, for the time that it takes
+    monkeypatch.setitem(cast("dict[str, Any]", sizes), "test", ((50, 251),))
+    monkeypatch.setitem(cast("dict[str, Any]", sizes), "val2014", ((405, None),))
     write(tmp_path, "val2014/COCO_val2014_000000000000.jpg", "x")
-    write(tmp_path, "annotations/captions_val2014.json", official(40_504, captions=1))
+    write(tmp_path, "annotations/captions_val2014.json", official(405))
     for whole in ("True", "False"):
         with pytest.raises(
-            DataError, match=r"holds val2014 \(40,504 images\), and not 'test' of COCO; .*dataset_coco\.json"
+            DataError, match=r"holds val2014 \(405 images\), and not 'test' of COCO; .*dataset_coco\.json"
         ):
             opened(f'coco("{tmp_path}", whole={whole})').plan()
     source = opened(f'coco("{tmp_path}", split="val2014")')
-    assert sum(shard.count or 0 for shard in source.plan()) == 40_504
+    assert sum(shard.count or 0 for shard in source.plan()) == 405
 
-    write(tmp_path, "coco_test_karpathy.json", official(40_504, captions=1))
-    with pytest.raises(DataError, match=r"40,504 images and 40,504 captions as 'test' of COCO, which has 5,000 images"):
+    write(tmp_path, "coco_test_karpathy.json", official(405))
+    with pytest.raises(DataError, match=r"405 images and 2,025 captions as 'test' of COCO, which has 50 images"):
         opened(f'coco("{tmp_path}")').plan()
-    write(tmp_path, "coco_test_karpathy.json", official(5_000, "{:012d}.jpg"))  # as many as val2017 has
-    with pytest.raises(DataError, match="25,000 captions as 'test' of COCO, which has 5,000 images and 25,010"):
+    write(tmp_path, "coco_test_karpathy.json", official(50, "{:012d}.jpg"))  # as many images as val2017 has
+    with pytest.raises(DataError, match="250 captions as 'test' of COCO, which has 50 images and 251"):
         opened(f'coco("{tmp_path}")').plan()
 
 
@@ -665,13 +671,39 @@ def test_imagenet_is_held_against_its_published_numbers(tmp_path: Path):
             opened(f'imagenet("{tmp_path}/p", split="train", classes={given})').plan()
 
 
+@pytest.mark.s3
+def test_an_object_store_is_a_place_like_any_other(s3: str, tmp_path: Path):
+    """Zips, annotations, Parquet files and folders give the same plan and rows on S3 as on a disk."""
+    write(tmp_path, "flickr/flickr_annotations_30k.csv", hub_csv("\n"))
+    put_zip(tmp_path / "flickr/flickr30k-images.zip", "flickr30k-images/")
+    put_parquet(tmp_path / "imagenet/data", "train", [CAR, TENCH, CAR, CAB, TENCH])
+    put_class_folders(tmp_path / "imagenet/val", {CAR: 2, CAB: 1})
+    for path in tmp_path.rglob("*.*"):
+        if path.is_file():
+            storage.write_bytes(f"{s3}/annotated/{path.relative_to(tmp_path)}", path.read_bytes())
+    for spec in (
+        'flickr30k("{}/flickr", split="all", whole=False)',
+        'imagenet("{}/imagenet", split="all", classes="vehicles", whole=False)',
+    ):
+        here, there = opened(spec.format(tmp_path)), opened(spec.format(f"{s3}/annotated"))
+        assert read(there) == read(here)
+        assert [shard.name for shard in there.plan()] == [shard.name for shard in here.plan()]
+        assert there.notes() == here.notes()
+
+
 # ---- classes of ImageNet
 
 
 def test_the_vehicle_classes_are_49_of_imagenet():
-    """Labels, synsets and names of the list agree with timm's; the sum of the labels is that of the published list."""
+    """Labels, synsets and names of the list, and of all classes, are timm's; the labels add up to those published."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
     vehicles = class_list("vehicles")
     by_label = {one.label: one for one in imagenet_classes()}
+    assert [(one.synset, one.name) for one in imagenet_classes()] == [
+        (info.index_to_label_name(label), info.index_to_description(label)) for label in range(1_000)
+    ]
 
     assert (len(vehicles), sum(one.label for one in vehicles)) == (49, 32_535)
     assert all(one == by_label[one.label] for one in vehicles)
