@@ -38,7 +38,7 @@ def find(subset: Subset, token: str) -> "ClassFolders | FlatFolder | None":
             synsets = [one for one in inside if re.fullmatch(r"n\d{8}", one)]
             if synsets:
                 _check_known(synsets, folder)
-                return ClassFolders(subset, folder, token)
+                return ClassFolders(subset, folder)
             if subset.split == "validation" and any(is_image(file.name) for file in files):
                 return FlatFolder(subset, folder, token)
     return None
@@ -50,7 +50,6 @@ class ClassFolders:
 
     subset: Subset
     folder: str
-    token: str
 
     def plan(self) -> list[Shard]:
         """Runs of classes. Raises DataError where a class has fewer images than it must."""

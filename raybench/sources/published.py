@@ -44,6 +44,7 @@ _FLICKR30K = Published(
         "annotations/flickr30k_{split}_karpathy.txt",
         "results_20130124.token",
         "results.csv",
+        "flickr30k_images/results.csv",
         "captions.txt",
     ),
     archives=("flickr30k-images.zip", "flickr30k_images.zip"),
