@@ -409,15 +409,18 @@ def test_other_forms_of_coco(tmp_path: Path):
     ("text", "reason"),
     [
         ("{", "is not JSON"), ("[1]", "is not of a form"), ('{"images": [{}]}', "it lacks 'filename'"), ("7", "not of a form"),
+        ('{"images": [{"filename": "a", "split": "test", "sentences": [{"text": "x"}]}]}', "a sentence has no text"),
+        ('{"images": [{"filename": "a", "split": "test", "sentences": [{"raw": 5}]}]}', "a sentence has no text"),
+        ('{"raw": "x"}', "is not of a form"), (b"\xff", "is not UTF-8 at byte 0"),
         ('{"images": [{"filename": 5, "split": "test", "sentences": []}]}', "is not of a form"),
         ('{"images": [], "annotations": [{"image_id": 1, "caption": "x"}]}', "caption for image 1, which it does not list"),
         ('[{"image": "", "caption": "x"}]', "names no image"), ("[" * 100_000, "is not JSON"),
     ],
 )  # fmt: skip
-def test_annotations_that_are_none_are_refused(tmp_path: Path, text: str, reason: str):
+def test_annotations_that_are_none_are_refused(tmp_path: Path, text: str | bytes, reason: str):
     """A file of another form is one sentence, whatever is in it."""
     put_pictures(tmp_path)
-    write(tmp_path, "dataset_coco.json", text)
+    (tmp_path / "dataset_coco.json").write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(DataError, match=re.escape(reason)):
         opened(f'coco("{tmp_path}")').plan()
 

@@ -45,17 +45,22 @@ def read_annotations(uri: str, member: str = "", token: str = "") -> tuple[Annot
     Raises DataError for a form that is not known, and for an image that is in two splits.
     """
     where = f"{uri}/{member}" if member else uri
-    data = (
-        zips.read_member(uri, token, member, _LARGEST_BYTES) if member else attempted(lambda: storage.read_bytes(uri))
-    )
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not UTF-8 at byte {error.start}; fetch it again") from None
+    text = _text(uri, member, token, where)
     rows = _from_json(text, where) if where.lower().endswith(".json") else _from_text(text, where)
     base = posixpath.basename(where)
     named = next((match[1] for pattern in _OF_FILE if (match := re.search(pattern, base))), None)
     return tuple(_joined(rows, named, where))
+
+
+def _text(uri: str, member: str, token: str, where: str) -> str:
+    if member:
+        data = zips.read_member(uri, token, member, _LARGEST_BYTES)
+    else:
+        data = attempted(lambda: storage.read_bytes(uri))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is not UTF-8 at byte {error.start}; fetch it again") from None
 
 
 def _joined(rows: Iterable[tuple[str, Any, str | None]], named: str | None, where: str) -> Iterator[Annotated]:
@@ -101,7 +106,8 @@ def _lines(text: str) -> Iterator[str]:
 
 def _from_json(text: str, where: str) -> Iterator[tuple[Any, Any, str | None]]:
     try:
-        value = json.loads(text)
+        # A sentence becomes its text as soon as it is read; its tokens would be a gigabyte in each worker.
+        value = json.loads(text, object_hook=lambda one: one.get("raw", one))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON: {error}; fetch it again") from None
     try:
@@ -112,11 +118,17 @@ def _from_json(text: str, where: str) -> Iterator[tuple[Any, Any, str | None]]:
         else:
             for one in value["images"]:
                 path = posixpath.join(one.get("filepath", ""), one["filename"])
-                yield path, [sentence["raw"] for sentence in one["sentences"]], one["split"]
+                yield path, [_text_of(sentence) for sentence in one["sentences"]], one["split"]
     except (KeyError, TypeError, AttributeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         known = "Karpathy's dataset_*.json, COCO's captions_*.json or a list of image and caption"
         raise DataError(f"{where} is not of a form that is read ({known}): {reason}") from None
+
+
+def _text_of(sentence: object) -> str:
+    if not isinstance(sentence, str):
+        raise TypeError("a sentence has no text (raw)")
+    return sentence
 
 
 def _official(value: dict[str, Any], where: str) -> Iterator[tuple[str, list[str], None]]:
