@@ -218,6 +218,18 @@ def test_names_in_annotations_never_leave_the_folder(tmp_path: Path):
     assert rows["004.jpg"]["image"] == picture(4)
 
 
+def test_hostile_names_and_captions_are_storable(tmp_path: Path):
+    """Lone surrogates, which JSON can hold, control characters and markup stop nothing."""
+    put_pictures(tmp_path)
+    pairs = [{"image": "000.jpg", "caption": ["\ud800 <script>", "\x00"]}, {"image": "\udfff\x00.jpg", "caption": "x"}]
+    write(tmp_path, "coco_karpathy_test.json", json.dumps(pairs))
+
+    rows = read(opened(f'coco("{tmp_path}", whole=False)'))
+
+    assert [row["captions"] for row in rows] == [["? <script>", "\x00"], ["x"]]
+    assert [(row["image_id"], row["problem"]) for row in rows] == [("000.jpg", None), ("?\x00.jpg", "missing_file")]
+
+
 def test_each_picture_that_cannot_be_read_is_a_row_with_its_reason(tmp_path: Path):
     """Missing, empty and ambiguous files, and damaged members: all rows are there, each with its captions."""
     put_pictures(tmp_path)
@@ -414,7 +426,7 @@ def test_other_forms_of_coco(tmp_path: Path):
         ('{"raw": "x"}', "is not of a form"), (b"\xff", "is not UTF-8 at byte 0"),
         ('{"images": [{"filename": 5, "split": "test", "sentences": []}]}', "is not of a form"),
         ('{"images": [], "annotations": [{"image_id": 1, "caption": "x"}]}', "caption for image 1, which it does not list"),
-        ('[{"image": "", "caption": "x"}]', "names no image"), ("[" * 100_000, "is not JSON"),
+        ('[{"image": "", "caption": "x"}]', "names no image"), ('[{"image": "a/", "caption": "x"}]', "names no image"), ("[" * 100_000, "is not JSON"),
     ],
 )  # fmt: skip
 def test_annotations_that_are_none_are_refused(tmp_path: Path, text: str | bytes, reason: str):

@@ -68,9 +68,9 @@ def _joined(rows: Iterable[tuple[str, Any, str | None]], named: str | None, wher
     captions: dict[str, list[str]] = {}
     facts: dict[str, tuple[str, str | None]] = {}
     for path, texts, said in rows:
-        if not isinstance(path, str) or not path.strip():
+        folder, _, name = path.strip().rpartition("/") if isinstance(path, str) else ("", "", "")
+        if not name:
             raise DataError(f"{where} has a row that names no image ({path!r}); fetch it again")
-        folder, _, name = path.strip().rpartition("/")
         split = said or named
         if facts.setdefault(name, (folder, split))[1] != split:
             raise DataError(f"{where} has {name!r} in two splits, {facts[name][1]!r} and {split!r}; fetch it again")
