@@ -142,6 +142,16 @@ def list_files(uri: str, suffix: str = "") -> list[FileFacts]:
     return sorted(found, key=lambda file: file.name)
 
 
+def list_folder(uri: str) -> tuple[list[FileFacts], list[str]]:
+    """The files directly in a folder, and the names of the folders in it, by name; none if there is no such folder."""
+    filesystem, path = locate(uri)
+    with _storage_errors("list", uri):
+        infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=False, allow_not_found=True))
+    files = [FileFacts(one.base_name, one.size, one.mtime_ns or 0) for one in infos if one.type == pafs.FileType.File]
+    folders = [info.base_name for info in infos if info.type == pafs.FileType.Directory]
+    return sorted(files, key=lambda file: file.name), sorted(folders)
+
+
 def open_stream(uri: str) -> BinaryIO:
     """A file read from its start; every call opens it afresh."""
     filesystem, path = locate(uri)

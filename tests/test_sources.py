@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,46 @@ def folder_example(place: Path) -> str:
     return f'folder("{place}", captions="captions.csv")'
 
 
+def flickr30k_example(place: Path) -> str:
+    """Six images of which four have a picture: one is missing, one is empty."""
+    (place / "flickr30k-images").mkdir()
+    for number in range(5):
+        (place / "flickr30k-images" / f"{number}.jpg").write_bytes(b"" if number == 3 else picture(number))
+    sentences = [{"raw": HOSTILE}, {"raw": "two"}]
+    images = [{"filename": f"{number}.jpg", "split": "test", "sentences": sentences} for number in range(6)]
+    (place / "dataset_flickr30k.json").write_text(json.dumps({"images": images}))
+    return f'flickr30k("{place}", whole=False)'
+
+
+def coco_example(place: Path) -> str:
+    """Six images of which four are in the zip, one of them empty, and one more is a file."""
+    with zipfile.ZipFile(place / "val2014.zip", "w") as archive:
+        for number in range(4):
+            archive.writestr(f"val2014/{number}.jpg", b"" if number == 3 else picture(number))
+    (place / "4.jpg").write_bytes(picture(4))
+    pairs = [{"image": f"val2014/{number}.jpg", "caption": [HOSTILE]} for number in range(6)]
+    (place / "coco_karpathy_test.json").write_text(json.dumps(pairs))
+    return f'coco("{place}", whole=False)'
+
+
+def imagenet_example(place: Path) -> str:
+    """Six rows of two classes in two files, one of another class; of the five that are asked for, four have an image."""
+    for shard in range(2):
+        images = [{"bytes": picture(10 * shard + number), "path": HOSTILE} for number in range(3)]
+        images[1] = [{"bytes": b"", "path": None}, images[1]][shard]
+        labels = [817, 468, [817, 0][shard]]
+        name = f"validation-{shard:05d}-of-00002.parquet"
+        pq.write_table(pa.table({"image": images, "label": labels}), place / name)
+    return f'imagenet("{place}", classes="vehicles", whole=False)'
+
+
 EXAMPLES: dict[str, tuple[Callable[[Path], str], int, int]] = {
     "webdataset": (webdataset_example, 7, 4),
     "parquet": (parquet_example, 6, 4),
     "folder": (folder_example, 6, 4),
+    "flickr30k": (flickr30k_example, 6, 4),
+    "coco": (coco_example, 6, 4),
+    "imagenet": (imagenet_example, 5, 4),
     "scenes": (lambda _: "scenes(images=60, seed=3)", 60, 60),
 }
 """For each source: what writes an example and returns its address, its rows, and how many have an image."""

@@ -10,8 +10,9 @@ import click
 
 
 @click.command("fetch")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--out", required=True, metavar="FOLDER", help="Local folder for the files.")
+@click.argument("names", metavar="NAME...", nargs=-1)
+@click.option("--out", metavar="FOLDER", help="Local folder for the files.")
+@click.option("--list", "as_list", is_flag=True, help="Say what is known by name, its size and terms, and stop.")
 @click.option(
     "--mirror", "mirrors", multiple=True, metavar="BASE_URL", help="Tried first, as BASE_URL/FILE; repeatable."
 )
@@ -19,26 +20,47 @@ import click
 @click.option("--dry-run", is_flag=True, help="Say what would come from where, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on standard output.")
 def command(
-    names: tuple[str, ...], out: str, mirrors: tuple[str, ...], jobs: int, dry_run: bool, as_json: bool
+    names: tuple[str, ...],
+    out: str | None,
+    as_list: bool,
+    mirrors: tuple[str, ...],
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Fetch published files, or those of a list: verified, and resumed where an earlier try stopped.
 
-    NAME is a group (sisap-300K, sisap-10M, sisap-100M: vectors, public queries, float64 gold; with -projections after it,
+    NAME is an image set (flickr30k, coco-karpathy, coco-2014, coco-2017, imagenet-1k, imagenet-1k-validation; --list says
+    what each is and asks for; one file of it is coco-karpathy/val2014.zip), a group (sisap-300K, sisap-10M, sisap-100M: vectors, public queries, float64 gold; with -projections after it,
     the challenge's projections of them; sisap2023, sisap2024: all files of a list), one published file
     (laion2B-en-clip768v2-n=300K.h5, or sisap2024/laion2B-en-clip768v2-n=1M.h5), or a text file: an address a line, after it as known md5:HEX or sha256:HEX and the size in bytes (aria2's input files and
     CSV with the columns url,checksum,size,name are read too).
     """
+    if as_list:
+        from raybench.cli.fetch_list import print_list
+
+        print_list(as_json=as_json)
+        return
+    if not names or out is None:
+        missing = "Missing option '--out'." if names else "Missing argument 'NAME...'; --list says what is known."
+        raise click.UsageError(missing)
+    from pathlib import Path
+
     from raybench import storage
     from raybench.fetch import command as fetching
+    from raybench.fetch import datasets
 
     items = fetching.resolve(names, mirrors)
     planned = fetching.plan(items, out)
     folder = storage.absolute(out)
-    from pathlib import Path
-
+    sets = list(dict.fromkeys(one for name in names if (one := datasets.set_of(name))))
+    for one in sets:
+        click.echo(f"{one}: {datasets.IMAGE_SETS[one].terms}", err=True)
     if dry_run:
         _print_plan(planned, folder, as_json=as_json)
         return
+    is_whole = all(one.state == "there" for one in planned)
+    tokens = {} if is_whole else datasets.credentials(sets, needed=not mirrors)
     fetching.check_room(planned, Path(folder))
     left_out = [one.item.name for one in planned if one.state == "no_address"]
     for name in left_out:
@@ -49,12 +71,14 @@ def command(
     sizes = [one.missing_bytes for one in planned]
     with _bar(None if None in sizes else sum(size or 0 for size in sizes)) as (advance, say):
         items = [item for item in items if item.name not in left_out]
-        outcomes = fetching.fetch_all(items, Path(folder), jobs, advance, say)
+        outcomes = fetching.fetch_all(items, Path(folder), jobs, advance, say, tokens=tokens)
     total = sum(outcome.fetched_bytes for outcome in outcomes)
     wrong = sum(outcome.wrong for outcome in outcomes)
     click.echo(
         f"{len(outcomes)} files in {folder}, {_size(total)} fetched" + (f", {wrong} times wrong" if wrong else "")
     )
+    for one in sets:
+        click.echo(f"{one} is read by {datasets.IMAGE_SETS[one].reads.replace('FOLDER', folder)}")
     if as_json:
         files = [dataclasses.asdict(outcome) for outcome in outcomes]
         facts = {

@@ -2,14 +2,14 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raybench import storage
 from raybench.errors import RaybenchError, RequestError, StorageError, WorkError
-from raybench.fetch import lists, published
+from raybench.fetch import datasets, lists, published
 from raybench.fetch.connection import Client, Limits
 from raybench.fetch.download import Outcome, fetch
 from raybench.fetch.items import Item, check_url
@@ -28,15 +28,21 @@ class Planned:
 
 
 def resolve(names: Iterable[str], mirrors: Sequence[str] = ()) -> list[Item]:
-    """The files that names stand for: groups, published files, and list files; each file once."""
+    """The files that names stand for: image sets, groups, published files, and list files; each file once."""
     for mirror in mirrors:
         check_url(mirror)
     found: dict[str, Item] = {}
     for name in names:
-        is_list = not published.is_known(name) and "\0" not in name and Path(name).is_file()
-        for item in lists.read_list(name, mirrors) if is_list else published.items(name, mirrors):
+        for item in _items(name, mirrors):
             found[item.name] = _merged(found.get(item.name, item), item)
     return list(found.values())
+
+
+def _items(name: str, mirrors: Sequence[str]) -> list[Item]:
+    if datasets.set_of(name) is not None:
+        return datasets.items(name, mirrors)
+    is_list = not published.is_known(name) and "\0" not in name and Path(name).is_file()
+    return lists.read_list(name, mirrors) if is_list else published.items(name, mirrors)
 
 
 def plan(items: Iterable[Item], folder: str) -> list[Planned]:
@@ -74,13 +80,15 @@ def fetch_all(
     advance: Callable[[int], None],
     say: Callable[[Outcome], None],
     limits: Limits | None = None,
+    tokens: Mapping[str, str] | None = None,
 ) -> list[Outcome]:
     """Fetch files over at most `jobs` connections in all; outcomes in the order of the items.
 
+    `tokens` are by the origin (`https://host`) that may see them.
     One file that fails does not stop the others; then WorkError tells of the first, and how many others there were.
     """
     limits = limits or Limits()
-    work = Work(Client(limits, jobs), limits, jobs, _locked(advance))
+    work = Work(Client(limits, jobs, tokens), limits, jobs, _locked(advance))
     outcomes: dict[int, Outcome] = {}
     errors: list[RaybenchError] = []
     pending: dict[Future[Outcome], int] = {}

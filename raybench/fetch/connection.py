@@ -1,13 +1,14 @@
 """One request for a range of a file, over http or https only; the answer says what it is a range of.
 
 Redirects are followed by hand, at most five, to http and https alone and never from https down to http. Proxies are
-those of the environment. A body that stops coming, or comes slower than 1 KiB/s, is a break and never a wait for ever.
+those of the environment. A token is for one origin (scheme, host, port) and goes to no other, whoever redirects there; it is
+in no message. A body that stops coming, or comes slower than 1 KiB/s, is a break and never a wait for ever.
 """
 
 import re
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -66,8 +67,9 @@ class Answer:
 class Client:
     """Connections that are kept between requests; safe to use from many threads."""
 
-    def __init__(self, limits: Limits, connections: int) -> None:
+    def __init__(self, limits: Limits, connections: int, tokens: Mapping[str, str] | None = None) -> None:
         self.limits = limits
+        self._tokens = dict(tokens or {})  # by origin
         timeout = urllib3.Timeout(connect=limits.connect_s, read=limits.read_s)
         self._settings: dict[str, Any] = {"timeout": timeout, "maxsize": 2 * connections, "retries": False}
         self._pools: dict[str, urllib3.PoolManager] = {"": urllib3.PoolManager(**self._settings)}
@@ -82,7 +84,12 @@ class Client:
         for _ in range(7):
             with _network():
                 response: Any = self._pool(url).request(
-                    "GET", url, headers=headers, preload_content=False, decode_content=False, redirect=False
+                    "GET",
+                    url,
+                    headers=headers | self._login(url),
+                    preload_content=False,
+                    decode_content=False,
+                    redirect=False,
                 )
             if response.status == 416 and start == 0:  # an empty file has no first byte
                 response.close()
@@ -133,6 +140,12 @@ class Client:
         for response in list(self._reading):
             with suppress(OSError, RuntimeError, ValueError):  # it may have ended by itself just now
                 response.shutdown()
+
+    def _login(self, url: str) -> dict[str, str]:
+        """The header with the token of an address's origin, or none."""
+        parts = urlsplit(url)
+        token = self._tokens.get(f"{parts.scheme}://{parts.netloc.lower()}")
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)

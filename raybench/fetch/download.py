@@ -19,12 +19,16 @@ from raybench.errors import RequestError, StorageError, WorkError
 from raybench.fetch.connection import BrokenError, RefusedError, StoppedError
 from raybench.fetch.items import BAD, Checksum, Item
 from raybench.fetch.part import Part
+from raybench.fetch.record import record, recorded
 from raybench.fetch.transfer import Transfer, Work
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one file. `state` is fetched, present, or present_unchecked where no checksum is known."""
+    """What became of one file. `state` is fetched, present, or present_unchecked where no checksum is known.
+
+    `checksum` is the published one, or what was recorded when it came, or "".
+    """
 
     name: str
     state: str
@@ -48,25 +52,29 @@ def fetch(item: Item, folder: Path, work: Work) -> Outcome:
 def _fetch(item: Item, folder: Path, work: Work) -> Outcome:
     began = time.monotonic()
     target = folder / item.name
-    checksum = str(item.checksum or "")
+    known = item.checksum or recorded(folder, item.name)
     wrong = 0
     if target.exists() or target.is_symlink():
         if not target.is_file():
             raise RequestError(f"{target} is in the way and no file; move it or choose another folder")
-        got, size = digest(target, item.checksum, work.stop), target.stat().st_size
-        if item.checksum is None or got == item.checksum.value:
-            state = "present" if item.checksum else "present_unchecked"
-            return Outcome(item.name, state, size, 0, "", checksum, 0, 0, time.monotonic() - began)
+        got, size = digest(target, known, work.stop), target.stat().st_size
+        if known is None or got == known.value:
+            state = "present" if known else "present_unchecked"
+            return Outcome(item.name, state, size, 0, "", str(known or ""), 0, 0, time.monotonic() - began)
         target.replace(folder / (item.name + BAD))
         wrong = 1
     with Part(item, folder) as part:
         transfer = Transfer(item, part, work)
         source, wrong_here = _from_sources(transfer)
         size = part.path.stat().st_size
+        checksum = item.checksum
+        if checksum is None:
+            checksum = Checksum("sha256", digest(part.path, Checksum("sha256", "0" * 64), work.stop))
+            record(folder, item.name, checksum)  # before the file has its name, so that none is there without it
         part.finish()
     wrong += wrong_here
     fetched, retries, time_s = transfer.fetched_bytes, transfer.retries, time.monotonic() - began
-    return Outcome(item.name, "fetched", size, fetched, source, checksum, wrong, retries, time_s)
+    return Outcome(item.name, "fetched", size, fetched, source, str(checksum), wrong, retries, time_s)
 
 
 def digest(path: Path, checksum: Checksum | None, stop: threading.Event) -> str:
@@ -108,4 +116,6 @@ def _from_sources(transfer: Transfer) -> tuple[str, int]:
         reasons.append(f"{url} gave {item.checksum.algorithm} {got} where {item.checksum.value} is expected")
         if turn + 1 == len(order):
             order.append(useful[0])
-    raise WorkError(f"{item.name} could not be fetched: {'; '.join(reasons)}; run again to go on, or give a --mirror")
+    refused = any(" answered 401" in reason or " answered 403" in reason for reason in reasons)
+    then = item.login if item.login and refused else "run again to go on, or give a --mirror"
+    raise WorkError(f"{item.name} could not be fetched: {'; '.join(reasons)}; {then}")

@@ -11,6 +11,7 @@ from raybench.errors import DataError, RequestError
 
 # Files beside a target while it is fetched, or when its bytes were wrong.
 PART, PIECES, BAD = ".part", ".part.pieces", ".bad"
+RECORD = "fetched.sha256"  # of all files of a folder that came without a checksum
 _LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -59,20 +60,21 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file: mirrors are already among its addresses."""
+    """One file: mirrors are already among its addresses. `login` says what to do where it is refused for want of one."""
 
     name: str
     urls: tuple[str, ...]
     checksum: Checksum | None = None
     size: Size | None = None
     note: str = ""
+    login: str = ""
 
 
 def safe_name(name: str) -> str:
     """The name itself, or RequestError where it would leave its folder or meet the fetcher's own files."""
     if name in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", name):
         raise RequestError(f"{name[:80]!r} is no file name; give a name without folders or control characters")
-    if name.endswith((PART, PIECES, BAD)):
+    if name.endswith((PART, PIECES, BAD)) or name == RECORD:
         raise RequestError(f"{name[:80]!r} ends like a file that is being fetched; give it another name")
     if len(name.encode("utf-8", "surrogateescape")) > 255 - len(PIECES):
         raise RequestError(f"the file name {name[:60]!r}... is too long; give a shorter one")

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from raybench.errors import RequestError, suggest
+from raybench.fetch.datasets import IMAGE_SETS
 from raybench.fetch.items import Checksum, Item, Size, below, safe_name
 
 
@@ -79,9 +80,9 @@ def find(name: str) -> tuple[Published, ...]:
         raise RequestError(f"{name!r} is a different file in each list; write {choices}")
     if not rows:
         files = {row.name for row in published()} | {f"{row.listing}/{row.name}" for row in published()}
-        hint = suggest(name, [*groups(), *files])
+        hint = suggest(name, [*IMAGE_SETS, *groups(), *files])
         if hint.startswith("known are"):  # too many to name
-            hint = f"{suggest('', groups())}, and single files, which `raybench fetch sisap2023 --dry-run` lists"
+            hint = f"{suggest('', [*IMAGE_SETS, *groups()])}, and single files, which --dry-run lists for each"
         raise RequestError(f"no published file or group is called {name!r}, and no list file is there; {hint}")
     return tuple(rows[:1])
 

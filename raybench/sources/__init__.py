@@ -10,6 +10,9 @@ SOURCES: Registry[SourceRecipe] = Registry(
         "parquet": "raybench.sources.parquet:Parquet",
         "folder": "raybench.sources.folder:Folder",
         "curated": "raybench.sources.curated:Curated",
+        "flickr30k": "raybench.sources.flickr30k:Flickr30k",
+        "coco": "raybench.sources.coco:Coco",
+        "imagenet": "raybench.sources.imagenet:ImageNet",
         "scenes": "raybench.sources.embedded:Scenes",
     },
 )

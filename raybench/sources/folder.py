@@ -132,7 +132,7 @@ class Files:
 def _entries(folder: str, captions: str | None, token: str) -> tuple[Entry, ...]:  # noqa: ARG001 - a part of the key
     """Images and names of missing ones, sorted by name."""
     check_readable(folder)
-    files = {file.name: file for file in storage.list_files(folder) if _is_image(file.name)}
+    files = {file.name: file for file in storage.list_files(folder) if is_image(file.name)}
     texts = {} if captions is None else read_captions(captions)
     paths = _paths_by_name(list(files))
     by_path: dict[str, list[str]] = defaultdict(list)
@@ -157,7 +157,8 @@ def _facts(uri: str, token: str) -> storage.FileFacts:  # noqa: ARG001 - a part 
     return storage.facts(uri)
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a path is that of an image by its extension, and no part of it is hidden."""
     hidden = any(part.startswith(".") for part in name.split("/"))
     return not hidden and name.lower().endswith(EXTENSIONS)
 

@@ -62,9 +62,9 @@ class ParquetImages:
     def plan(self) -> list[Shard]:
         """Shards in the address's order. Raises DataError if the first file lacks a column that is asked for."""
         files = find(self.recipe.address, ".parquet")
-        self._columns(_footer(files[0].uri).schema.to_arrow_schema(), files[0].uri)
-        runs = [run for file in files for run in _runs(file)]
-        return [replace(run, number=number) for number, run in enumerate(runs)]
+        self._columns(read_footer(files[0].uri).schema.to_arrow_schema(), files[0].uri)
+        planned = [run for file in files for run in runs(file)]
+        return [replace(run, number=number) for number, run in enumerate(planned)]
 
     def read(self, shard: Shard) -> Iterator[pa.Table]:
         """The rows of one shard."""
@@ -78,7 +78,7 @@ class ParquetImages:
 
     def _rows(self, shard: Shard) -> Iterator[Row]:
         try:
-            footer = attempted(lambda: _footer(shard.uri))
+            footer = attempted(lambda: read_footer(shard.uri))
             columns = self._columns(footer.schema.to_arrow_schema(), shard.uri)
         except (OSError, StorageError, DataError) as error:
             yield Row(shard.name, problem="unreadable_shard", detail=str(error))
@@ -89,7 +89,7 @@ class ParquetImages:
         for group in range(shard.first, last):
             start, done = sum(num_rows[:group]), 0
             try:
-                for batch in _batches(shard.uri, footer, group):
+                for batch in batches(shard.uri, footer, group):
                     for values in dictionaries(batch):
                         yield self._row(values, columns, f"{stem}-{start + done}")
                         done += 1
@@ -98,40 +98,26 @@ class ParquetImages:
                     yield Row(f"{stem}-{start + row}", problem="unreadable_row", detail=f"row group {group}: {error}")
 
     def _columns(self, schema: pa.Schema, uri: str) -> "_Columns":
-        image = _named(self.recipe.image, schema, uri)
-        kind = schema.field(image).type
-        bytes_field = (
-            kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
-        )
-        if not (pa.types.is_binary(bytes_field) or pa.types.is_large_binary(bytes_field)):
-            raise DataError(f"{uri}: column {image!r} is {kind}; images are bytes, or a struct of bytes and path")
-        caption = self.recipe.caption and _named(self.recipe.caption, schema, uri)
+        image = image_column(self.recipe.image, schema, uri)
+        caption = self.recipe.caption and named(self.recipe.caption, schema, uri)
         caption = caption or next((name for name in _CAPTIONS if name in schema.names), None)
         if self.recipe.id is None:
             return _Columns(
                 image, caption, next((n for n in _IDS if n in schema.names and _holds_ids(schema, n)), None)
             )
-        if not _holds_ids(schema, _named(self.recipe.id, schema, uri)):
+        if not _holds_ids(schema, named(self.recipe.id, schema, uri)):
             raise DataError(f"{uri}: column {self.recipe.id!r} does not hold ids; they are strings or whole numbers")
         return _Columns(image, caption, self.recipe.id)
 
     @staticmethod
     def _row(values: dict[str, Any], columns: "_Columns", default_id: str) -> Row:
-        cell = values.pop(columns.image)
-        image, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        image, problem, detail = picture_in(values.pop(columns.image))
         captions = texts_in(values.pop(columns.caption)) if columns.caption else ()
         image_id = values.get(columns.id) if columns.id else default_id
         metadata = as_json(values)
-        problem = detail = None
         if image_id is None or image_id == "":
-            problem, detail = "no_id", f"column {columns.id!r} is empty"
-        elif image is None:
-            problem, detail = "no_image", "the image is null" + (f"; its path is {path!r}" if path else "")
-        elif not image:
-            problem, detail = "zero_bytes", "the image is empty"
-        elif len(image) > LARGEST_IMAGE_BYTES:
-            problem, detail = "too_large", f"the image has {len(image)} bytes; at most {LARGEST_IMAGE_BYTES} are read"
-        return Row(str(image_id or default_id), None if problem else image, captions, metadata, problem, detail)
+            image, problem, detail = None, "no_id", f"column {columns.id!r} is empty"
+        return Row(str(image_id or default_id), image, captions, metadata, problem, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +127,29 @@ class _Columns:
     id: str | None
 
 
-def _named(name: str, schema: pa.Schema, uri: str) -> str:
+def image_column(name: str, schema: pa.Schema, uri: str) -> str:
+    """The name of the column of images; DataError where there is none or it does not hold bytes."""
+    kind = schema.field(named(name, schema, uri)).type
+    bytes_field = kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
+    if not (pa.types.is_binary(bytes_field) or pa.types.is_large_binary(bytes_field)):
+        raise DataError(f"{uri}: column {name!r} is {kind}; images are bytes, or a struct of bytes and path")
+    return name
+
+
+def picture_in(cell: Any) -> tuple[bytes | None, str | None, str | None]:
+    """The bytes in a cell, or None with the problem and its detail."""
+    image, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if image is None:
+        return None, "no_image", "the image is null" + (f"; its path is {path!r}" if path else "")
+    if not image:
+        return None, "zero_bytes", "the image is empty"
+    if len(image) > LARGEST_IMAGE_BYTES:
+        return None, "too_large", f"the image has {len(image)} bytes; at most {LARGEST_IMAGE_BYTES} are read"
+    return image, None, None
+
+
+def named(name: str, schema: pa.Schema, uri: str) -> str:
+    """The name itself, or DataError with the nearest one where no column is called so."""
     if name not in schema.names:
         raise DataError(f"{uri} has no column {name!r}; {suggest(name, schema.names)}")
     return name
@@ -152,7 +160,8 @@ def _holds_ids(schema: pa.Schema, name: str) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
 
 
-def _footer(uri: str) -> Any:
+def read_footer(uri: str) -> Any:
+    """The footer of a file. Raises DataError for what is no Parquet file."""
     with storage.open_random(uri) as file:
         try:
             return pq.read_metadata(file)
@@ -160,14 +169,14 @@ def _footer(uri: str) -> Any:
             raise DataError(f"{uri} is not a readable Parquet file: {error}") from None
 
 
-def _runs(file: Found) -> Iterator[Shard]:
+def runs(file: Found) -> Iterator[Shard]:
     """One shard for a small or unreadable file, otherwise runs of row groups that reach 256 MiB each."""
     whole = Shard(0, file.name, file.uri, file.size_bytes, file.modified_ns)
     if file.size_bytes <= _SHARD_BYTES:
         yield whole
         return
     try:
-        footer = _footer(file.uri)
+        footer = read_footer(file.uri)
     except (OSError, StorageError, DataError):
         yield whole  # reading it says why
         return
@@ -180,8 +189,8 @@ def _runs(file: Found) -> Iterator[Shard]:
             first, run_bytes = group + 1, 0
 
 
-def _batches(uri: str, footer: Any, group: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a row group; after an error of storage it is opened afresh and what was given is skipped."""
+def batches(uri: str, footer: Any, group: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a row group, all columns or some; after an error of storage it is opened afresh, and none is given twice."""
     facts = footer.row_group(group)
     row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
     size = max(1, min(_MOST_ROWS, _BATCH_BYTES // row_bytes))
@@ -189,6 +198,6 @@ def _batches(uri: str, footer: Any, group: int) -> Iterator[pa.RecordBatch]:
     def opened() -> Iterator[pa.RecordBatch]:
         with storage.open_random(uri) as raw:
             file = pq.ParquetFile(raw, metadata=footer, pre_buffer=False, buffer_size=1024 * 1024)
-            yield from file.iter_batches(batch_size=size, row_groups=[group], use_threads=False)
+            yield from file.iter_batches(batch_size=size, row_groups=[group], columns=columns, use_threads=False)
 
     return tried(opened)
