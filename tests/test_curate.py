@@ -663,3 +663,24 @@ class TestWrongRequests:
         assert "others: sample(images=9)" in told
         assert "all: equal()" in told
         assert not (tmp_path / "out").exists()
+
+
+class TestHardSection:
+    """The section of an evaluation."""
+
+    def _evaluation(self, tmp_path: Path, hard: str) -> str:
+        return f"name: e\nimages: scenes()\nencoders: ['{ENCODER_A}']\nhard: {hard}\n"
+
+    @pytest.mark.parametrize(("hard", "says"), [
+        ("{recipes: [nowhere.yaml]}", "no recipe nowhere.yaml"),
+        ('{recipes: ["raybench:scenes-hart"]}', "scenes-hard"),
+        ('{recipes: ["raybench:scenes-hard", "raybench:scenes-hard"]}', "have the name 'scenes-hard'"),
+        ('{recipes: ["raybench:scenes-hard"], measure: hits@1}', "hits@1|'hits'"),
+        ('{recipes: ["raybench:scenes-hard"], encoders: ["tiny(dim=9)"]}', "not among the encoders"),
+    ])  # fmt: skip
+    def test_wrong_requests(self, tmp_path, hard, says):
+        """Said when the file is read."""
+        from raybench.experiments import evaluation_file
+
+        with pytest.raises(RaybenchError, match=says):
+            evaluation_file.parse(self._evaluation(tmp_path, hard), "e.yaml")

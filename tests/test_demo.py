@@ -13,7 +13,7 @@ from raybench import results, storage
 
 # Timings are not what is tested here.
 FEW = [part for name in ("cost.queries", "cost.warm_up", "compare.cost.queries") for part in ("--set", f"{name}=20")]
-NONE = [part for name in ("cost", "tune", "compare") for part in ("--set", f"{name}=null")]
+NONE = [part for name in ("cost", "tune", "compare", "hard") for part in ("--set", f"{name}=null")]
 
 
 def _demo(arguments: list[str], folder: Path) -> dict[str, Any]:
@@ -75,6 +75,25 @@ def test_the_accounting_shows_what_was_broken(local):
         assert artifact["rows_in"] == artifact["rows_out"] + sum(artifact["dropped"].values())
         assert set(artifact["dropped"]) >= {"zero_bytes", "truncated_image", "not_an_image"}
     assert Path(local["report"]).read_text().count("data:image/jpeg") > 20
+
+
+def test_the_hard_set_is_harder_than_the_random_one(local):
+    """Same queries and answers; hit@1 among mined distractors is lower for both models, with an interval that says so."""
+    [sheet] = [sheet for sheet in local["sheets"] if sheet["title"] == "Hard sets"]
+    rows = [dict(zip(sheet["columns"], row, strict=True)) for row in sheet["rows"]]
+    hard = [row for row in rows if row["set"] == "scenes-hard"]
+
+    assert len(rows) == 4
+    assert len(hard) == 2
+    for row in hard:
+        assert row["its high"] < -0.05
+        assert row["shared"] >= 900
+    [steps] = [sheet for sheet in local["sheets"] if sheet["title"] == "What the sets are made of"]
+    for row in (dict(zip(steps["columns"], row, strict=True)) for row in steps["rows"]):
+        dropped = sum(int(part.split()[-1].replace(",", "")) for part in row["dropped"].split(", ") if part)
+        assert row["in"] == row["stay"] + dropped
+    for name in ("scenes-random", "scenes-hard"):
+        assert (Path(local["out"]) / "sets" / name / "report" / "index.html").exists()
 
 
 def test_it_shows_what_indexes_cost_and_which_effort_is_enough(local):

@@ -29,7 +29,7 @@ from raybench.errors import DataError, WorkError
 from raybench.experiments.asking import first_asking
 from raybench.experiments.backend import Backend
 from raybench.experiments.curated_set import Finished, expected, write_set
-from raybench.experiments.curation_work import CurationWork
+from raybench.experiments.curation_work import CurationWork, Soon
 from raybench.experiments.prepared import UPSTREAM
 from raybench.experiments.recipe import Recipe, dump
 from raybench.experiments.reporting import Reporter
@@ -227,9 +227,11 @@ def _work(plan: CurationPlan, candidates: pa.Table, backend: Backend, reporter: 
     pool_N, shard_N, position_N = (
         np.asarray(candidates[name]).astype(np.int64) for name in ("pool", "shard", "position")
     )
+    later = {name for text in plan.recipe.steps for name, _ in STEPS.make(text).models(plan.recipe.encoders)}
+    soon = Soon(frozenset(str(Spec.parse(name)) for name in later), np.zeros(0, np.int64), ())
     return CurationWork(
         plan.recipe, plan.out, storage.join(plan.uri, "pieces"), plan.pools, pool_N, shard_N, position_N, backend,
-        backend.workers(), reporter, {},
+        backend.workers(), reporter, {}, soon,
     )  # fmt: skip
 
 
@@ -237,6 +239,9 @@ def _apply(state: _State, text: str, pool: int | None, work: CurationWork, secon
     """Ask a step about a pool, or about all, and take out what it says."""
     started = time.perf_counter()
     rows = np.flatnonzero(state.is_kept_N if pool is None else state.is_kept_N & (work.pool_N == pool))
+    # Pools that have not gone through their own steps yet may lose most of their rows to them.
+    through_N = state.is_kept_N if pool is None else state.is_kept_N & (work.pool_N < pool)
+    work.soon.rows, work.soon.texts = np.flatnonzero(through_N), state.draft.asking.texts
     scope = "all" if pool is None else state.names[pool]
     verdict = STEPS.make(text).judge(state.draft, rows, work)
     _check(verdict, rows, text)

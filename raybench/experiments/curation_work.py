@@ -35,6 +35,8 @@ from raybench.sources.base import Shard
 from raybench.spec import Spec, content_key
 from raybench.transforms import TRANSFORMS
 
+Dtype = Literal["float16", "float32"]
+
 _BLOCK = 65_536
 
 
@@ -85,6 +87,18 @@ class Picked:
 
 
 @dataclass(slots=True)
+class Soon:
+    """What later steps will ask for, to be embedded along: a model that is loaded takes a few more at once.
+
+    Rows are candidates that are still in, texts the queries; encoders are those that later steps use over all pools.
+    """
+
+    encoders: frozenset[str]
+    rows: Rows
+    texts: tuple[str, ...]
+
+
+@dataclass(slots=True)
 class CurationWork:
     """The `Work` of a recipe; `shard_N`, `position_N`, `pool_N` say where each candidate is."""
 
@@ -99,6 +113,7 @@ class CurationWork:
     workers: Workers
     reporter: Reporter
     made: dict[tuple[str, int], list[tuple[Rows, Collection]]]
+    soon: Soon
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -112,14 +127,16 @@ class CurationWork:
 
     def embedded(self, encoder: str, rows: Rows, texts: Sequence[str] = ()) -> tuple[Stored, FloatMatrix]:
         """Pictures of some candidates and texts through an encoder, in one pipeline; what is there is not made again."""
+        spec = str(Spec.parse(encoder))
         asking = [self._text_job(encoder, texts)] if texts else []
-        stored = self._pictures(str(Spec.parse(encoder)), ENCODERS.make(encoder), rows, asking)
-        asked = open_collection(asking[0].uri).load().matrix_ND if asking else np.zeros((0, 0), np.float16)
-        return stored, asked
+        is_soon = spec in self.soon.encoders and len(rows) > 0
+        more = [self._text_job(encoder, self.soon.texts)] if is_soon and self.soon.texts not in (texts, ()) else []
+        stored = self._pictures(spec, ENCODERS.make(encoder), rows, [*asking, *more], with_soon=is_soon)
+        return stored, open_collection(asking[0].uri).load().matrix_ND if asking else np.zeros((0, 0), np.float16)
 
     def judged(self, spec: str, recipe: EncoderRecipe, rows: Rows) -> Stored:
         """Pictures through a model that is no encoder."""
-        return self._pictures(spec, recipe, rows, [], "float32")
+        return self._pictures(spec, recipe, rows, [], dtype="float32")
 
     def _text_job(self, encoder: str, texts: Sequence[str]) -> EmbedJob:
         numbers = [str(number) for number in range(len(texts))]
@@ -164,43 +181,46 @@ class CurationWork:
         recipe: EncoderRecipe,
         rows: Rows,
         more: list[EmbedJob],
-        dtype: Literal["float16", "float32"] = "float16",
+        *,
+        with_soon: bool = False,
+        dtype: Dtype = "float16",
     ) -> Stored:
         """Vectors of some candidates: of each pool, out of what was embedded before if it is all there."""
-        own = {number: rows[self.pool_N[rows] == number] for number in np.unique(self.pool_N[rows]).tolist()}
-        jobs = {
-            number: self._image_job(number, spec, recipe, wanted, dtype)
-            for number, wanted in own.items()
-            if self._before(spec, number, wanted) is None
+        own = self._by_pool(rows)
+        wanted = self._by_pool(np.union1d(rows, self.soon.rows)) if with_soon else own
+        missing = {
+            number: some for number, some in wanted.items() if self._before(spec, number, own.get(number, some)) is None
         }
-        if jobs or more:
+        jobs = {number: self._image_job(number, spec, recipe, some, dtype) for number, some in missing.items()}
+        if jobs or any(storage.read_manifest(job.uri) is None for job in more):
             with self.reporter.stage(f"embedding with {spec}", None) as advance:
                 self.backend.embed([*more, *jobs.values()], self.recipe.embed.workers, advance)
         for number, job in jobs.items():
             collection = open_collection(job.uri)
-            if len(collection) != len(own[number]):
+            if len(collection) != len(missing[number]):
                 raise WorkError(
-                    f"{len(own[number]) - len(collection)} pictures of {self.recipe.pools[number].images} cannot be read that could "
+                    f"{len(missing[number]) - len(collection)} pictures of {self.recipe.pools[number].images} cannot be read that could "
                     "before; did the files change? run the same command again"
                 )
-            self.made.setdefault((spec, number), []).append((own[number], collection))
+            self.made.setdefault((spec, number), []).append((missing[number], collection))
         parts, places = [], []
-        for number, wanted in own.items():
-            found = self._before(spec, number, wanted)
+        for number, some in own.items():
+            found = self._before(spec, number, some)
             if found is None:
                 raise WorkError(f"{spec} left no vectors; this is a defect of raybench")
             parts.append(found[1])
-            places.append(np.searchsorted(found[0], wanted))
+            places.append(np.searchsorted(found[0], some))
         return Picked(tuple(parts), tuple(places), rows)
+
+    def _by_pool(self, rows: Rows) -> dict[int, Rows]:
+        return {number: rows[self.pool_N[rows] == number] for number in np.unique(self.pool_N[rows]).tolist()}
 
     def _before(self, spec: str, pool: int, rows: Rows) -> tuple[Rows, Collection] | None:
         """A collection that holds all these candidates."""
         known = self.made.get((spec, pool), [])
         return next((one for one in known if np.isin(rows, one[0], assume_unique=True).all()), None)
 
-    def _image_job(
-        self, pool: int, spec: str, recipe: EncoderRecipe, rows: Rows, dtype: Literal["float16", "float32"]
-    ) -> EmbedJob:
+    def _image_job(self, pool: int, spec: str, recipe: EncoderRecipe, rows: Rows, dtype: Dtype) -> EmbedJob:
         source, settings = self.chosen(pool, rows), self.recipe.embed
         return EmbedJob(
             "image", source, tuple(source.plan()), spec, recipe, recipe.fingerprint(), recipe.preprocess(),

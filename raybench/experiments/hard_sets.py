@@ -15,7 +15,7 @@ from raybench import results, storage
 from raybench.experiments import curate, recipe
 from raybench.experiments.backend import Backend
 from raybench.experiments.evaluation import Evaluation, Hard
-from raybench.experiments.prepared import Prepared, prepare
+from raybench.experiments.prepared import Prepared, embed_ahead, prepare
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Cell, Run, Sheet
 from raybench.metrics.uncertainty import number_clusters, paired_difference
@@ -36,7 +36,7 @@ def measure_hard_sets(progress: Run, evaluation: Evaluation, backend: Backend, r
     hard = evaluation.hard
     if hard is None:
         return
-    made = []
+    manifests, ready = [], []
     for path in hard.recipes:
         loaded = recipe.load(path)
         manifest = curate.curate(curate.plan_curation(loaded, progress.out), backend, reporter)
@@ -45,9 +45,13 @@ def measure_hard_sets(progress: Run, evaluation: Evaluation, backend: Backend, r
             encoders=hard.encoders or evaluation.encoders, directions=("text_to_image",), measures=(hard.measure,),
             grid=type(evaluation.grid)(), cost=None, tune=None, compare=None, hard=None,
         )  # fmt: skip
-        out = progress.place("sets", loaded.name)
-        made.append(_Measured(manifest, run(prepare(own, out), backend, reporter, "")))
-        progress.sets.append(out)
+        manifests.append(manifest)
+        ready.append(prepare(own, progress.place("sets", loaded.name)))
+    embed_ahead(ready, backend, reporter)
+    made = [
+        _Measured(manifest, run(one, backend, reporter, "")) for manifest, one in zip(manifests, ready, strict=True)
+    ]
+    progress.sets += [one.out for one in ready]
     progress.sheets += [_hardness(hard, made, evaluation), _accounts(made)]
 
 

@@ -4,6 +4,7 @@
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,19 @@ def embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Rep
             f"{missing} of {of} judged images were not read; they count as relevant, and no search can find them"
         )
     return Embedded(judged, images, texts, made_by)
+
+
+def embed_ahead(several: Sequence[Prepared], backend: Backend, reporter: Reporter) -> None:
+    """What several evaluations with the same encoders and judgments of their own need, each model loaded once for all."""
+    for spec in several[0].evaluation.encoders:
+        encoder, jobs = ENCODERS.make(spec), list[EmbedJob]()
+        for one in several:
+            if one.queries is None or one.judgments is None:
+                raise WorkError(f"{one.evaluation.name} has no judgments of its own; this is a defect of raybench")
+            judged = judgments.store(storage.join(one.out, "queries"), one.queries, one.judgments)
+            jobs += [_image_job(one, spec, encoder), _text_job(one, judged, spec, encoder)]
+        with reporter.stage(f"embedding {len(several)} sets with {spec}", None) as advance:
+            backend.embed(jobs, several[0].evaluation.embed.workers, advance)
 
 
 def embed_images(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
