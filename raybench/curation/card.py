@@ -21,6 +21,7 @@ def card(manifest: Mapping[str, Any], examples: Mapping[str, Sequence[Mapping[st
                 for one in manifest["pools"]
             ],
         ), "",
+        *(f"- {_plain(one['pool'])}: {' '.join(note.split())}" for one in manifest["pools"] for note in one["notes"]), "",
         "Rows = pictures in the set + rows dropped, for every pool. Pictures belong to those whom the sources name.", "",
         "## Steps", "",
         *_table(

@@ -26,16 +26,16 @@ from raybench.curation import STEPS
 from raybench.curation.base import Asking, Draft, Flags, Verdict
 from raybench.curation.scan import Pool, read_scan, scan_shard
 from raybench.errors import DataError, WorkError
-from raybench.experiments.asking import first_asking
 from raybench.experiments.backend import Backend
 from raybench.experiments.curated_set import Finished, expected, write_set
 from raybench.experiments.curation_work import CurationWork, Soon
 from raybench.experiments.prepared import UPSTREAM
 from raybench.experiments.recipe import Recipe, dump
 from raybench.experiments.reporting import Reporter
+from raybench.experiments.set_queries import first_asking
 from raybench.experiments.workers import Workers
 from raybench.sources import SOURCES
-from raybench.sources.base import Shard
+from raybench.sources.base import Shard, notes_of
 from raybench.sources.tables import TABLES
 from raybench.spec import Spec, content_key
 
@@ -99,9 +99,11 @@ def plan_lines(recipe: Recipe, out: str) -> list[str]:
     for pool, name in zip(recipe.pools, names_of(recipe), strict=True):
         source = SOURCES.make(pool.images)
         if source.is_ready(storage.join(out, "datasets")):
-            shards = source.open(storage.join(out, "datasets")).plan()
+            opened = source.open(storage.join(out, "datasets"))
+            shards = opened.plan()
             size_bytes = sum(shard.size_bytes for shard in shards)
             lines.append(f"{name}: {len(shards)} shards, {size_bytes / 1e6:,.1f} MB: {pool.images}")
+            lines += [f"{name}: {note}" for note in notes_of(opened)]
         else:
             lines.append(f"{name}: make the data set first: {pool.images}")
         lines += [f"{name}: {Spec.parse(step)}" for step in pool.steps]

@@ -17,6 +17,7 @@ from raybench.curation.pictures import Kept, Tar, cut, pieces_of, tar_name, writ
 from raybench.curation.suspects import REVIEW
 from raybench.experiments.curation_work import CurationWork
 from raybench.experiments.recipe import Recipe
+from raybench.sources.base import notes_of
 
 _EXAMPLES = 3
 
@@ -57,7 +58,7 @@ def write_set(
     pool_N = np.asarray(finished.draft.candidates["pool"])[finished.rows]
     pools = [
         {
-            "pool": name, "images": pool.images, "rows_in": rows_in, "rows_out": int((pool_N == number).sum()),
+            "pool": name, "images": pool.images, "notes": notes_of(work.pools[number][0].source), "rows_in": rows_in, "rows_out": int((pool_N == number).sum()),
             "dropped": dict(sorted(Counter(one["reason"] for one in finished.dropped if one["pool"] == name).items())),
         }
         for number, (name, pool, rows_in) in enumerate(zip(finished.names, recipe.pools, finished.rows_in, strict=True))

@@ -84,3 +84,9 @@ class SourceRecipe(Protocol):
     def is_ready(self, datasets_uri: str) -> bool:
         """Whether `open` only looks: False for a data set that it would have to make or fetch first."""
         ...
+
+
+def notes_of(source: Source) -> list[str]:
+    """What a source has to say of its choice of rows, such as how many it leaves unread; nothing from most sources."""
+    told = getattr(source, "notes", None)
+    return list(told()) if callable(told) else []
