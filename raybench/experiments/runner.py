@@ -20,6 +20,7 @@ from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Asked, Cells
 from raybench.experiments.evaluation import Evaluation, Tune
 from raybench.experiments.experiment import Experiment, measure_experiment
+from raybench.experiments.paired_sheets import encoder_sheets, stored_of_run
 from raybench.experiments.prepared import Embedded, Prepared, embed_all
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
@@ -39,6 +40,10 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
     embedded = embed_all(progress, prepared, backend, reporter)
     for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes):
         _experiment(progress, experiment, prepared, backend, reporter)
+    if len(evaluation.encoders) > 1:
+        with reporter.stage("comparing encoders", None):
+            stored = stored_of_run(progress.out, progress.records, embedded.judged.uri.rpartition("/")[2])
+            progress.sheets += encoder_sheets(evaluation, stored)
     if evaluation.cost or evaluation.tune or evaluation.compare:
         measure_sections(progress, evaluation, _cells(evaluation, embedded, backend), backend, reporter)
     progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
@@ -123,6 +128,7 @@ def _experiment(
             "experiment": experiment.key, "direction": experiment.direction, "encoder": experiment.encoder,
             "transform": experiment.transform, "index": experiment.index, "corpus": records[0].corpus,
             "queries": records[0].queries, "clusters": records[0].clusters,
+            "judged": experiment.judged.uri.rpartition("/")[2],
         }
     )  # fmt: skip
     doubtful = [
