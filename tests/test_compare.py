@@ -18,7 +18,7 @@ from raybench.experiments.prepared import prepare
 from raybench.experiments.reporting import Silent
 from raybench.report.page import write_report
 
-HOSTILE = "a \x1b[31mred‮ car <script>alert(1)</script> " + "far " * 40
+HOSTILE = "a \x1b[31mred\u202e car <script>alert(1)</script> " + "far " * 40
 
 
 def _pictures(folder: Path) -> dict[str, list[str]]:
@@ -139,7 +139,7 @@ def test_the_queries_that_changed_most_are_shown(root, capsys):
     texts = {one["query_id"]: one["text"] for one in changed}
     assert texts["04.png_caption_00"] == HOSTILE.strip()
     assert "\x1b" not in said
-    assert "‮" not in said
+    assert "\u202e" not in said
     assert "far far far far far far far far far" not in said
 
 
@@ -182,9 +182,7 @@ def test_verdicts_follow_the_measure(root, capsys):
     if not folder.exists():
         shutil.copytree(root / "two", folder)
         table = pq.read_table(folder / "results" / "queries" / f"{key}.parquet")
-        values = [
-            (1.0 if row["measure"] == "mean_rank" else 1.0) for row in table.to_pylist()
-        ]  # every query answered at rank 1
+        values = [1.0] * len(table)  # every query is answered at rank 1
         place = table.schema.get_field_index("value")
         table = table.set_column(place, "value", [values])
         results.storage.write_table(

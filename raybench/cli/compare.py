@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--resamples",
     default=2_000,
     show_default=True,
-    type=click.IntRange(1, 1_000_000),
+    type=click.IntRange(100, 1_000_000),
     help="Draws of each interval and test.",
 )
 @click.option("--level", default=0.95, show_default=True, help="Of the intervals, between 0 and 1.")

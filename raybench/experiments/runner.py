@@ -22,6 +22,7 @@ from raybench.experiments.evaluation import Evaluation, Tune
 from raybench.experiments.experiment import Experiment, measure_experiment
 from raybench.experiments.paired_sheets import encoder_sheets, stored_of_run
 from raybench.experiments.prepared import Embedded, Prepared, embed_all
+from raybench.experiments.references import beside_published
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
 from raybench.experiments.sections import measure_sections, tune_cells
@@ -40,6 +41,8 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
     embedded = embed_all(progress, prepared, backend, reporter)
     for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes):
         _experiment(progress, experiment, prepared, backend, reporter)
+    if prepared.published:
+        beside_published(progress, prepared.published)
     if len(evaluation.encoders) > 1:
         with reporter.stage("comparing encoders", None):
             stored = stored_of_run(progress.out, progress.records, embedded.judged.uri.rpartition("/")[2])
