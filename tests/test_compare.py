@@ -251,10 +251,15 @@ def test_a_run_of_several_encoders_compares_them(root):
     sheets = storage.read_json(str(root / "one" / "run.json"))["sheets"]
     [sheet] = [one for one in sheets if one["title"] == "Encoders compared, text to image"]
     a, b = (_values(root / "one", name, "text_to_image", "ndcg@5") for name in ("tiny(dim=24)", "tiny(dim=4, seed=1)"))
-    row = next(row for row in sheet["rows"] if row[1] == "ndcg@5")
+    row = next(row for row in sheet["rows"] if row[0] == "ndcg@5")
 
-    assert row[0] == "tiny(dim=4, seed=1)"
-    assert row[4] == round(np.mean([b[query][0] - a[query][0] for query in a]), 4)
+    assert row[3] == round(np.mean([b[query][0] - a[query][0] for query in a]), 4)
+    assert "A: tiny(dim=24). B: tiny(dim=4, seed=1)." in sheet["note"]
     assert "Encoders compared, image to text" in Path(write_report(str(root / "one"))).read_text()
+    many = _run(root, "many", {"11.png": ["one", "two"], "12.png": ["three"]}, measures=["mrr@5", "hit@1", "overlap@3"],
+                encoders=["tiny()", *(f"tiny(seed={n})" for n in range(1, 5))], directions=["text_to_image"])  # fmt: skip
+    [sheet] = [one for one in many.sheets if one.title.startswith("Encoders compared")]
+    assert [one[0] for one in sheet.rows] == [f"tiny(seed={n})" for n in range(1, 5)]
+    assert sheet.note.startswith("By mrr@5. A is the first encoder, tiny(),")
     alone = storage.read_json(str(root / "two" / "run.json"))["sheets"]
     assert not [one for one in alone if one["title"].startswith("Encoders compared")]

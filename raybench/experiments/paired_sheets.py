@@ -7,9 +7,11 @@ from raybench.experiments.evaluation import Evaluation, Intervals
 from raybench.experiments.paired import Compared, Line, compare
 from raybench.experiments.pairing import Stored
 from raybench.experiments.run_file import Cell, Sheet
+from raybench.metrics import parse_measure
 from raybench.results import Record
 
 _TEXT = 60  # characters of a query that are shown
+_MANY = 3  # encoders beside the first that have a table each
 
 
 def lines_sheet(compared: Compared, level: float) -> Sheet:
@@ -54,18 +56,24 @@ def multiplicity(count: int, level: float) -> str | None:
 
 
 def encoder_sheets(evaluation: Evaluation, experiments: Sequence[Stored]) -> list[Sheet]:
-    """Every encoder of a run against its first, through the first transform and index of the grid, a table a direction."""
+    """Every encoder of a run against its first, through the first transform and index of the grid.
+
+    A table for each, or where that would be many one for each direction, of the first measure.
+    """
     first, intervals, grid = evaluation.encoders[0], evaluation.intervals, evaluation.grid
     place = {"transform": grid.transforms[0], "index": grid.indexes[0]}
-    made = []
+    judged = [name for name in evaluation.measures if parse_measure(name).needs == "qrels"]
+    made: list[Sheet] = []
     for direction in evaluation.directions:
         wanted = place | {"direction": direction}
         there = [one for one in experiments if all(one.facet(name) == value for name, value in wanted.items())]
         base = next((one for one in there if one.facet("encoder") == first), None)
         others = [one for one in there if one is not base]
-        if base is not None and others:
-            done = [compare(base, one, (), intervals, evaluation.seed, top=0) for one in others]
-            made.append(_encoders(direction, done, intervals, ", ".join(place.values())))
+        if base is None or not others or not judged:
+            continue
+        measures = judged if len(others) <= _MANY else judged[:1]
+        done = [compare(base, one, measures, intervals, evaluation.seed, top=0) for one in others]
+        made += [_of_pair(one, intervals) for one in done] if len(others) <= _MANY else [_of_many(done, intervals)]
     return made
 
 
@@ -77,19 +85,37 @@ def stored_of_run(out: str, records: Sequence[Record], judged: str) -> list[Stor
     return [Stored(out, found, judged) for found in by_key.values()]
 
 
-def _encoders(direction: str, done: Sequence[Compared], intervals: Intervals, where: str) -> Sheet:
-    rows = tuple((one.b.facet("encoder"), line.measure, *_cells(line)) for one in done for line in one.lines)
-    left_out = [f"{sum(one.left_out.values()):,} of {one.b.facet('encoder')}" for one in done if one.left_out]
+def _of_pair(one: Compared, intervals: Intervals) -> Sheet:
+    """One encoder against the first."""
+    sheet = lines_sheet(one, intervals.level)
+    many = multiplicity(len(one.lines), intervals.level)
+    note = f"{sheet.note} {many or ''} `raybench compare` tells the queries."
+    return Sheet(f"Encoders compared, {one.a.facet('direction').replace('_', ' ')}", note, sheet.columns, sheet.rows)
+
+
+def _of_many(done: Sequence[Compared], intervals: Intervals) -> Sheet:
+    """Many encoders against the first, by one measure."""
+    first, measure = done[0].a, done[0].lines[0].measure
+    rows = tuple((one.b.facet("encoder"), *_cells(one.lines[0])) for one in done)
     note = (
-        f"B is each encoder, A the first: {done[0].a.facet('encoder')}; both through {where}. {done[0].queries:,} queries in "
-        f"{done[0].clusters:,} clusters{f', without {chr(44).join(left_out)}' if left_out else ''}. Better, worse, equal: shares of "
-        f"queries on which B does so. {done[0].lines[0].difference.method}. {multiplicity(len(rows), intervals.level) or ''} "
-        "`raybench compare` tells the queries."
+        f"By {measure}. A is the first encoder, {first.facet('encoder')}, and B each other one; both through "
+        f"{first.facet('transform')}, {first.facet('index')}. {done[0].queries:,} queries in {done[0].clusters:,} clusters. Better, worse, "
+        f"equal: shares of queries on which B does so. {done[0].lines[0].difference.method}. "
+        f"{multiplicity(len(rows), intervals.level)} `raybench compare` tells the other measures, and the queries."
     )
     columns = (
-        "encoder", "measure", "A", "B", "B - A", f"{100 * intervals.level:g} % interval", "p", "better", "worse", "equal", "verdict",
-    )  # fmt: skip
-    return Sheet(f"Encoders compared, {direction.replace('_', ' ')}", note, columns, rows)
+        "encoder",
+        "A",
+        "B",
+        "B - A",
+        f"{100 * intervals.level:g} % interval",
+        "p",
+        "better",
+        "worse",
+        "equal",
+        "verdict",
+    )
+    return Sheet(f"Encoders compared, {first.facet('direction').replace('_', ' ')}", note, columns, rows)
 
 
 def _cells(line: Line) -> tuple[Cell, ...]:

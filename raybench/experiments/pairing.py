@@ -6,6 +6,7 @@ the two of a pair; the others must be alike. Where two experiments could then st
 what there is.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,10 +82,10 @@ def read_choice(choice: str, side: str) -> tuple[str, str]:
 
 
 def _meant(value: str, there: Sequence[str], problem: str) -> str:
-    """The one value that a text means: the same spec, or else the only one that begins with it, or else that holds it."""
+    """The one value that a text means: the same spec, or else the only one with it as a whole name, or else with it anywhere."""
     ways = (
         [one for one in there if one == value or _same_spec(one, value)],
-        [one for one in there if one.startswith(value)],
+        [one for one in there if re.search(rf"(?<![\w.-]){re.escape(value)}(?![\w.-])", one)],  # a whole name in it
         [one for one in there if value in one],
     )
     found = next((way for way in ways if way), [])
