@@ -82,10 +82,11 @@ def read_choice(choice: str, side: str) -> tuple[str, str]:
 
 
 def _meant(value: str, there: Sequence[str], problem: str) -> str:
-    """The one value that a text means: the same spec, or else the only one with it as a whole name, or else with it anywhere."""
+    """The one value that a text means: the same spec, or else the only one with it as a whole name, at its start, or anywhere."""
     ways = (
         [one for one in there if one == value or _same_spec(one, value)],
         [one for one in there if re.search(rf"(?<![\w.-]){re.escape(value)}(?![\w.-])", one)],  # a whole name in it
+        [one for one in there if one.startswith(value)],
         [one for one in there if value in one],
     )
     found = next((way for way in ways if way), [])
