@@ -263,3 +263,20 @@ def test_a_run_of_several_encoders_compares_them(root):
     assert sheet.note.startswith("By mrr@5. A is the first encoder, tiny(),")
     alone = storage.read_json(str(root / "two" / "run.json"))["sheets"]
     assert not [one for one in alone if one["title"].startswith("Encoders compared")]
+
+
+@pytest.mark.s3
+def test_results_on_s3_are_compared_alike(root, capsys, s3):
+    """A folder on S3 against one here: the same numbers, and the differences are written there."""
+    for file in (root / "two").rglob("*"):
+        if file.is_file() and "vectors" not in file.parts:
+            storage.write_bytes(f"{s3}/compare/{file.relative_to(root / 'two')}", file.read_bytes())
+    chosen = ["--a", "encoder=24", "--measure", "hit@5", "--top", "3"]
+    here = _compare(capsys, str(root / "one"), str(root / "two"), *chosen)[2]
+    code, _, there = _compare(capsys, str(root / "one"), f"{s3}/compare", *chosen, "--to", f"{s3}/apart.parquet")
+
+    assert code == 0
+    for one, other in zip(here["pairs"], there["pairs"], strict=True):
+        assert one["measures"] == other["measures"]
+        assert one["changed"] == other["changed"]
+    assert len(storage.read_table(f"{s3}/apart.parquet")) == sum(one["queries"] for one in there["pairs"])
