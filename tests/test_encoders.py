@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jina_models
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -18,6 +19,8 @@ from PIL import Image
 
 from raybench.encoders import ENCODERS, openclip_catalog
 from raybench.encoders.huggingface import HuggingFace
+from raybench.encoders.jina_clip import JinaClip
+from raybench.encoders.model_files import folder_digest
 from raybench.encoders.openclip import OpenClip
 from raybench.encoders.openclip_preprocess import merged
 from raybench.encoders.tiny import Tiny
@@ -35,6 +38,7 @@ class Folders:
     openclip_bpe: Path
     clip: Path
     siglip: Path
+    jina: Path
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
         ),
         clip=tiny_models.clip_folder(new("clip")),
         siglip=tiny_models.siglip_folder(new("siglip")),
+        jina=jina_models.jina_folder(new("jina") / "jina-contract"),
     )
 
 
@@ -61,11 +66,18 @@ def recipes(folders: Folders) -> dict[str, Any]:
         "huggingface clip": HuggingFace(str(folders.clip)),
         "huggingface siglip": HuggingFace(str(folders.siglip)),
         "huggingface bf16": HuggingFace(str(folders.clip), precision="bf16"),
+        "jina_clip": _jina(folders.jina),
         "tiny": Tiny(dim=24, seed=5),
     }
 
 
-NAMES = list(recipes(Folders(*[Path("/nowhere")] * 4)))
+def _jina(folder: Path) -> JinaClip:
+    """The model with code of its own, pinned by its content, with what is installed here."""
+    digest = folder_digest(folder) if folder.is_dir() else None
+    return JinaClip(str(folder), digest=digest, remote_code=True, dim=jina_models.DIM, packages=())
+
+
+NAMES = list(recipes(Folders(*[Path("/nowhere")] * 5)))
 
 
 @pytest.fixture(scope="module")

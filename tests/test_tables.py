@@ -20,6 +20,8 @@ QUERIES = [
 ]
 QRELS = [{"query_id": "q1", "image_id": "i1", "relevance": 2}, {"query_id": "q1", "image_id": "7", "relevance": 0}]
 
+FORMS = [name for name in TABLES.names if name != "shipped"]  # which is a table of its own, not a form
+
 
 def written(place: Path, form: str, rows: list[dict[str, Any]]) -> str:
     """A table in one of the forms, and its address."""
@@ -44,7 +46,7 @@ def renamed(rows: list[dict[str, Any]], names: dict[str, str]) -> list[dict[str,
     return [{names.get(name, name): value for name, value in row.items()} for row in rows]
 
 
-@pytest.mark.parametrize("form", TABLES.names)
+@pytest.mark.parametrize("form", FORMS)
 def test_every_form_says_the_same(form: str, tmp_path: Path) -> None:
     """Quotes, separators and foreign letters survive; ids are strings; an empty cluster is null."""
     queries = queries_table(written(tmp_path, form, QUERIES))
@@ -141,6 +143,6 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, pairs: list
     """Ids and texts of any letters come back as they were from every form."""
     place = tmp_path_factory.mktemp("tables")
     rows = [{"query_id": query_id, "text": text} for query_id, text in pairs]
-    for form in TABLES.names:
+    for form in FORMS:
         found = queries_table(written(place, form, rows))
         assert list(zip(found["query_id"].to_pylist(), found["text"].to_pylist(), strict=True)) == pairs

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raybench.errors import DataError, RequestError
+from raybench.metrics.paired import paired_difference
 from raybench.metrics.uncertainty import (
     _weighted_median,
     bootstrap_interval,
     bootstrap_intervals,
     mean_interval,
     number_clusters,
-    paired_difference,
 )
 
 

@@ -23,6 +23,7 @@ VERBS = {
     "dedup": "Find equal and near-equal rows of a set of vectors, and say which to keep.",
     "fetch": "Fetch published files, verified and resumed: vectors, queries and gold standards of SISAP.",
     "convert": "Copy vectors or neighbours into another format.",
+    "compare": "Compare the results of two runs, encoders or transforms, query by query, with significance.",
     "report": "Write the HTML report of a folder of results.",
     "doctor": "Say what this machine and cluster have, what is missing, and what to do.",
 }

@@ -27,8 +27,10 @@ from raybench.embedding import ledger
 from raybench.embedding.chunks import Chunk, Drop, Encoded, Prepared, encode, prepare, read_chunks
 from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress, share
+from raybench.encoders import packages
+from raybench.encoders.base import own_packages
 from raybench.environment import environment
-from raybench.errors import WorkError
+from raybench.errors import RaybenchError, WorkError
 from raybench.sources.base import Shard
 
 _NO_PROGRESS_S = 300  # a run that moves nothing for so long is stopped with an error instead of hanging
@@ -146,9 +148,16 @@ def _pipeline(jobs: tuple[EmbedJob, ...], pending: list[tuple[int, int]], pool: 
             num_gpus=pool.encoder_gpus or None,
             max_restarts=_RETRIES,
             max_task_retries=_RETRIES,
+            **_own_process(jobs[0]),
             **settings,
         )
         return encoded.map_batches(_Write(jobs), compute=feeders, num_cpus=pool.feeder_cpus, **tasks)
+
+
+def _own_process(job: EmbedJob) -> dict[str, Any]:
+    """A runtime environment for an encoder with packages of its own: its processes are then shared with no other work."""
+    own = own_packages(job.encoder)
+    return {"runtime_env": {"env_vars": {packages.ENVIRONMENT: packages.key(own)}}} if own else {}
 
 
 @dataclass(frozen=True)
@@ -183,10 +192,17 @@ class _Encode:
     job: EmbedJob
 
     def __init__(self) -> None:
-        self.encoder = self.job.encoder.load("auto", self.job.threads)
         self.idle_since: float | None = None
+        self.fault: RaybenchError | None = None
+        try:
+            packages.activate(own_packages(self.job.encoder))
+            self.encoder = self.job.encoder.load("auto", self.job.threads)
+        except RaybenchError as fault:  # raised by the first chunk: an actor that cannot be built would be tried again
+            self.fault = fault
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        if self.fault is not None:
+            raise self.fault
         prepared = _prepared(batch, _array(batch, np.uint8))
         # The wait of the first chunk is the start of the pipeline, not a decoder that is too slow.
         wait_s = 0.0 if self.idle_since is None else time.perf_counter() - self.idle_since

@@ -108,6 +108,12 @@ def connected(num_cpus: int | None = None) -> Iterator[dict[str, Any]]:
         ray.shutdown()
 
 
+def _as_raised(error: RaybenchError) -> RaybenchError:
+    """The error with its own sentence, without the advice for authors of pipelines that Ray Data appends."""
+    error.args = (str(error).partition("\nFailed to apply UDF")[0], *error.args[1:])
+    return error
+
+
 @contextmanager
 def failures_explained(what: str) -> Iterator[None]:
     """Turn what Ray raises into one sentence; an error that raybench raised on a worker stays as it is."""
@@ -123,9 +129,9 @@ def failures_explained(what: str) -> Iterator[None]:
             own = getattr(cause, "cause", None)
             # What Ray raises for an error of ours is an error of ours too, but prints as the worker's traceback.
             if isinstance(own, RaybenchError):
-                raise own from None
+                raise _as_raised(own) from None
             if isinstance(cause, RaybenchError):
-                raise cause from None
+                raise _as_raised(cause) from None
             cause = own if isinstance(own, BaseException) else cause.__cause__
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise WorkError(f"{what} failed: {reason}; run the same command again to go on") from error

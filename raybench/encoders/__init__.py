@@ -8,6 +8,7 @@ ENCODERS: Registry[EncoderRecipe] = Registry(
     {
         "openclip": "raybench.encoders.openclip:OpenClip",
         "huggingface": "raybench.encoders.huggingface:HuggingFace",
+        "jina_clip": "raybench.encoders.jina_clip:JinaClip",
         "tiny": "raybench.encoders.tiny:Tiny",
     },
 )

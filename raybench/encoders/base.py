@@ -58,3 +58,8 @@ class EncoderRecipe(Protocol):
     def load(self, device: str, threads: int) -> Encoder:
         """Load the model; `device` is "cpu", "cuda" or "auto" (a GPU if this process sees one), threads are for CPU."""
         ...
+
+
+def own_packages(recipe: EncoderRecipe) -> tuple[str, ...]:
+    """What a recipe's field `packages`, if it has one, asks for: requirements that only the process of its model gets."""
+    return tuple(getattr(recipe, "packages", ()))

@@ -109,6 +109,7 @@ class Evaluation:
     qrels: str | None = None
     directions: tuple[str, ...] = ("text_to_image",)
     measures: tuple[str, ...] = ("ndcg@10", "map@10", "recall@10", "precision@10", "mrr@10", "hit@1")
+    published: str | None = None  # a table of what others published on the same data, to be compared with
     embed: Embed = field(default_factory=Embed)
     grid: Grid = field(default_factory=Grid)
     cost: Cost | None = None

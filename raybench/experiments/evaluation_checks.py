@@ -77,7 +77,7 @@ def _check_specs(evaluation: Evaluation) -> None:
     SOURCES.make(evaluation.images)
     for spec in evaluation.encoders:
         ENCODERS.make(spec).check()
-    for address in (evaluation.queries, evaluation.qrels):
+    for address in (evaluation.queries, evaluation.qrels, evaluation.published):
         if address is not None:
             TABLES.make(address)
     for spec in evaluation.grid.transforms:

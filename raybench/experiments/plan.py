@@ -7,6 +7,7 @@ from typing import Any
 from raybench import storage
 from raybench.environment import available_cores, parse_bytes
 from raybench.experiments.evaluation import Chosen, Evaluation, Sections, tuned_indexes
+from raybench.experiments.references import references
 from raybench.experiments.vector_evaluation import VectorEvaluation
 from raybench.preflight import check_readable
 from raybench.sources import SOURCES
@@ -35,6 +36,10 @@ def _of_images(evaluation: Evaluation, out: str) -> dict[str, Any]:
         queries, qrels = queries_table(evaluation.queries), qrels_table(evaluation.qrels)
         content |= {"queries": len(queries), "judgments": len(qrels)}
         lines.append(f"ask {len(queries)} queries with {len(qrels)} judgments")
+    if evaluation.published is not None:
+        published = references(evaluation.published)
+        told = sum(one.is_of(encoder) for one in published for encoder in evaluation.encoders)
+        lines.append(f"compare with {len(published)} published numbers, {told} of them of encoders that are embedded")
     experiments = (
         len(evaluation.directions)
         * len(evaluation.encoders)

@@ -21,6 +21,7 @@ from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
 from raybench.experiments.evaluation import Evaluation
 from raybench.experiments.judgments import Judged
+from raybench.experiments.references import Reference, references
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
 from raybench.sources import SOURCES
@@ -41,17 +42,18 @@ class Prepared:
     shards: tuple[Shard, ...]
     queries: pa.Table | None  # None: the captions of the images
     judgments: pa.Table | None
+    published: tuple[Reference, ...] = ()
 
 
 def prepare(evaluation: Evaluation, out: str) -> Prepared:
     """Find images, queries and judgments; RequestError for what is missing or wrong. Made data sets are made here."""
     source = SOURCES.make(evaluation.images).open(storage.join(out, "datasets"))
     shards = tuple(source.plan())
+    published = () if evaluation.published is None else references(evaluation.published)
     if evaluation.queries is not None and evaluation.qrels is not None:
-        return Prepared(
-            evaluation, out, source, shards, queries_table(evaluation.queries), qrels_table(evaluation.qrels)
-        )
-    return Prepared(evaluation, out, source, shards, source.queries(), source.judgments())
+        queries, qrels = queries_table(evaluation.queries), qrels_table(evaluation.qrels)
+        return Prepared(evaluation, out, source, shards, queries, qrels, published)
+    return Prepared(evaluation, out, source, shards, source.queries(), source.judgments(), published)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,9 @@ from raybench.experiments.cell import Asked, Cells
 from raybench.experiments.evaluation import Evaluation, Tune
 from raybench.experiments.experiment import Experiment, measure_experiment
 from raybench.experiments.hard_sets import measure_hard_sets
+from raybench.experiments.paired_sheets import encoder_sheets, stored_of_run
 from raybench.experiments.prepared import Embedded, Prepared, embed_all
+from raybench.experiments.references import beside_published
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
 from raybench.experiments.sections import measure_sections, tune_cells
@@ -40,6 +42,12 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
     embedded = embed_all(progress, prepared, backend, reporter)
     for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes):
         _experiment(progress, experiment, prepared, backend, reporter)
+    if prepared.published:
+        beside_published(progress, prepared.published)
+    if len(evaluation.encoders) > 1:
+        with reporter.stage("comparing encoders", None):
+            stored = stored_of_run(progress.out, progress.records, embedded.judged.uri.rpartition("/")[2])
+            progress.sheets += encoder_sheets(evaluation, stored)
     if evaluation.cost or evaluation.tune or evaluation.compare:
         measure_sections(progress, evaluation, _cells(evaluation, embedded, backend), backend, reporter)
     measure_hard_sets(progress, evaluation, backend, reporter, run)
@@ -125,6 +133,7 @@ def _experiment(
             "experiment": experiment.key, "direction": experiment.direction, "encoder": experiment.encoder,
             "transform": experiment.transform, "index": experiment.index, "corpus": records[0].corpus,
             "queries": records[0].queries, "clusters": records[0].clusters,
+            "judged": experiment.judged.uri.rpartition("/")[2],
         }
     )  # fmt: skip
     doubtful = [

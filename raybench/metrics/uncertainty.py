@@ -1,4 +1,4 @@
-"""Intervals and comparisons that resample clusters, because five captions of one image are one observation, not five.
+"""Intervals that resample clusters, because five captions of one image are one observation, not five.
 
 A resample draws as many clusters as there are, with replacement, and takes all queries of each; the number is computed
 again over the queries drawn. The interval runs between the percentiles of these numbers (Efron and Tibshirani 1993,
@@ -19,9 +19,7 @@ import numpy.typing as npt
 
 from raybench.arrays import Rows
 from raybench.errors import DataError, RequestError
-from raybench.metrics.measure import Statistic, Values, summary
-
-_NEAR = 1 - 1e-12  # sums of the same numbers in another order differ in the last bits
+from raybench.metrics.measure import Statistic, Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +28,6 @@ class Interval:
 
     low: float
     high: float
-    method: str
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The first minus the second on the same queries; interval and p are None where there is only one cluster."""
-
-    value: float
-    low: float | None
-    high: float | None
-    p: float | None  # how often chance alone, deciding which side is which, makes a difference as large
     method: str
 
 
@@ -79,11 +66,11 @@ def bootstrap_intervals(
     if len(values_MQ) != len(statistics_M):
         raise DataError(f"{len(values_MQ)} measures and {len(statistics_M)} statistics do not belong together")
     for values_Q in values_MQ:
-        _check(values_Q, clusters_Q, resamples, level)
-    clusters, clusters_Q = _numbered(clusters_Q)
+        check(values_Q, clusters_Q, resamples, level)
+    clusters, clusters_Q = numbered(clusters_Q)
     if clusters < 2 or not values_MQ:
         return [None] * len(values_MQ)
-    samples_RM = _resampled(values_MQ, clusters_Q, clusters, statistics_M, resamples, seed)
+    samples_RM = resampled(values_MQ, clusters_Q, clusters, statistics_M, resamples, seed)
     method = f"{level:.0%} percentile bootstrap over {clusters} clusters, {resamples} resamples, seed {seed}"
     low_M, high_M = np.quantile(samples_RM, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return [Interval(float(low), float(high), method) for low, high in zip(low_M, high_M, strict=True)]
@@ -95,8 +82,8 @@ def mean_interval(values_Q: Values, clusters_Q: Rows, *, level: float) -> Interv
     Far out in a tail it is steadier than percentiles of resamples, which there are a handful of numbers, and it does not fall
     short where a few clusters are far below the others, as percentiles do. None where all queries are of one cluster.
     """
-    _check(values_Q, clusters_Q, 1, level)
-    clusters, clusters_Q = _numbered(clusters_Q)
+    check(values_Q, clusters_Q, 1, level)
+    clusters, clusters_Q = numbered(clusters_Q)
     if clusters < 2:
         return None
     mean = float(values_Q.mean())
@@ -110,42 +97,8 @@ def mean_interval(values_Q: Values, clusters_Q: Rows, *, level: float) -> Interv
     return Interval(float(mean - error * (z - shift)), float(mean + error * (z + shift)), method)
 
 
-def paired_difference(
-    a_Q: Values,
-    b_Q: Values,
-    clusters_Q: Rows,
-    *,
-    statistic: Statistic = "mean",
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Difference:
-    """How much better or worse the first is than the second on the same queries, and whether that may be chance.
-
-    The interval resamples clusters. `p` is from a randomisation test: for each cluster a coin decides whether its two
-    sides change places, and p is the share of such draws that differ at least as much, the observed one counted among
-    them, so that it is never 0 (Smucker, Allan and Carterette 2007). With C clusters it cannot be under about 2^(1-C).
-    """
-    for values_Q in (a_Q, b_Q):
-        _check(values_Q, clusters_Q, resamples, level)
-    value = summary(a_Q, statistic) - summary(b_Q, statistic)
-    clusters, clusters_Q = _numbered(clusters_Q)
-    if clusters < 2:
-        return Difference(value, None, None, None, "one cluster: no interval")
-    samples_R2 = _resampled([a_Q, b_Q], clusters_Q, clusters, [statistic] * 2, resamples, seed)
-    low, high = np.quantile(samples_R2[:, 0] - samples_R2[:, 1], [(1 - level) / 2, (1 + level) / 2])
-    as_large = sum(
-        abs(difference) >= abs(value) * _NEAR
-        for difference in _swapped(a_Q, b_Q, clusters_Q, clusters, statistic, resamples, seed)
-    )
-    method = (
-        f"{level:.0%} percentile bootstrap and randomisation test over {clusters} clusters, "
-        f"{resamples} resamples each, seed {seed}"
-    )
-    return Difference(value, float(low), float(high), (1 + as_large) / (1 + resamples), method)
-
-
-def _check(values_Q: Values, clusters_Q: Rows, resamples: int, level: float) -> None:
+def check(values_Q: Values, clusters_Q: Rows, resamples: int, level: float) -> None:
+    """Raise DataError for values that are not one finite number per query, RequestError for options out of range."""
     if values_Q.shape != clusters_Q.shape or values_Q.ndim != 1:
         raise DataError(f"values {values_Q.shape} and clusters {clusters_Q.shape} must be one per query")
     if not len(values_Q) or not np.isfinite(values_Q).all():
@@ -154,7 +107,8 @@ def _check(values_Q: Values, clusters_Q: Rows, resamples: int, level: float) -> 
         raise RequestError(f"resamples={resamples} must be at least 1, and level={level} between 0 and 1")
 
 
-def _numbered(clusters_Q: Rows) -> tuple[int, Rows]:
+def numbered(clusters_Q: Rows) -> tuple[int, Rows]:
+    """How many clusters there are, and each query's as a number below that."""
     names_C, numbers_Q = np.unique(clusters_Q, return_inverse=True)
     return len(names_C), numbers_Q
 
@@ -166,7 +120,7 @@ def _weights(clusters: int, resamples: int, seed: int) -> Iterator[Rows]:
         yield np.bincount(random.integers(clusters, size=clusters), minlength=clusters)
 
 
-def _resampled(
+def resampled(
     values_MQ: Sequence[Values],
     clusters_Q: Rows,
     clusters: int,
@@ -198,18 +152,3 @@ def _weighted_median(sorted_Q: Values, weights_Q: Rows) -> float:
     total = int(upto_Q[-1])
     low, high = np.searchsorted(upto_Q, [(total + 1) // 2, total // 2 + 1])
     return float(sorted_Q[low] + sorted_Q[high]) / 2
-
-
-def _swapped(
-    a_Q: Values, b_Q: Values, clusters_Q: Rows, clusters: int, statistic: Statistic, resamples: int, seed: int
-) -> Iterator[float]:
-    """The difference after a coin has decided, for each cluster, whether its sides change places."""
-    random = np.random.default_rng([seed, 1])
-    difference_C = np.bincount(clusters_Q, weights=a_Q - b_Q, minlength=clusters)
-    for _ in range(resamples):
-        swaps_C = random.integers(2, size=clusters, dtype=np.int8).astype(np.bool_)
-        if statistic == "mean":
-            yield float(np.where(swaps_C, -difference_C, difference_C).sum() / len(a_Q))
-        else:
-            swaps_Q = swaps_C[clusters_Q]
-            yield float(np.median(np.where(swaps_Q, b_Q, a_Q)) - np.median(np.where(swaps_Q, a_Q, b_Q)))

@@ -4,14 +4,16 @@ Read are the column names of raybench, BEIR, mteb and Hugging Face's retrieval s
 Duplicates and empty cells are refused with their value, since either would change a measure without a sign.
 """
 
+import importlib.resources
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from raybench import storage
-from raybench.errors import DataError
+from raybench.errors import DataError, SpecError, suggest
 from raybench.preflight import check_readable
 from raybench.registry import Registry
 from raybench.sources.base import JUDGMENT_ROWS, TEXT_ROWS
@@ -47,6 +49,7 @@ TABLES: Registry[TableRecipe] = Registry(
         "csv": "raybench.sources.tables:CsvTable",
         "tsv": "raybench.sources.tables:TsvTable",
         "jsonl": "raybench.sources.tables:JsonLines",
+        "shipped": "raybench.sources.tables:ShippedTable",
     },
 )
 
@@ -93,6 +96,28 @@ class JsonLines:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Its rows as dictionaries by key."""
         return rows_of(storage.absolute(self.uri), "jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedTable:
+    """A table that comes with raybench: published numbers, by name, such as `shipped("vehicle-image-search")`."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        folder = Path(str(importlib.resources.files("raybench"))) / "assets" / "published"
+        known = sorted(file.stem for file in folder.glob("*.csv"))
+        if self.name not in known:
+            raise SpecError(f"no table called {self.name!r} is shipped with raybench; {suggest(self.name, known)}")
+
+    @property
+    def uri(self) -> str:
+        """The file in the installed package."""
+        return str(importlib.resources.files("raybench") / "assets" / "published" / f"{self.name}.csv")
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Its rows as dictionaries by column, all strings."""
+        return rows_of(self.uri, "csv")
 
 
 def queries_table(spec: str) -> pa.Table:
