@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from raybench import results, storage
 from raybench.experiments import curate, recipe
 from raybench.experiments.backend import Backend
 from raybench.experiments.evaluation import Evaluation, Hard
+from raybench.experiments.paired import compare
+from raybench.experiments.pairing import stored_experiments
 from raybench.experiments.prepared import Prepared, embed_ahead, prepare
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Cell, Run, Sheet
-from raybench.metrics.uncertainty import number_clusters, paired_difference
+from raybench.metrics import parse_measure
 
 Runner = Callable[[Prepared, Backend, Reporter, str], Run]
 
@@ -56,44 +55,37 @@ def measure_hard_sets(progress: Run, evaluation: Evaluation, backend: Backend, r
 
 
 def _hardness(hard: Hard, made: Sequence[_Measured], evaluation: Evaluation) -> Sheet:
-    """The measure of every encoder on every set, and its difference to the first set on the same queries."""
+    """The measure of every encoder on every set, and its difference to the first set on the queries that are the same."""
+    stored = [{one.facet("encoder"): one for one in stored_experiments(each.run.out)} for each in made]
     rows: list[tuple[Cell, ...]] = []
-    for encoder in dict.fromkeys(record.encoder for record in made[0].run.records):
-        first = _values(made[0].run, encoder)
-        for one in made:
-            record = next(record for record in one.run.records if record.encoder == encoder)
-            own = _values(one.run, encoder)
-            shared = [query for query in first if query in own]
-            against: tuple[float | None, ...] = (None, None, None)
-            if one is not made[0] and shared:
-                clusters_Q = number_clusters(own[query][0] for query in shared)
-                found = paired_difference(
-                    np.array([own[query][1] for query in shared]), np.array([first[query][1] for query in shared]), clusters_Q,
-                    resamples=evaluation.intervals.resamples, level=evaluation.intervals.level, seed=evaluation.seed,
-                )  # fmt: skip
-                against = (found.value, found.low, found.high)
-            rows.append(
-                (
-                    encoder, one.manifest["name"], record.corpus, record.queries, record.value, record.low, record.high,
-                    *against, None if one is made[0] else len(shared),
-                )
-            )  # fmt: skip
+    for encoder, first in stored[0].items():
+        for each, experiments in zip(made, stored, strict=True):
+            own = experiments[encoder]
+            record = own.records[str(parse_measure(hard.measure))]
+            against: tuple[Cell, ...] = (None, None, None, None)
+            if own is not first:
+                found = compare(first, own, [hard.measure], evaluation.intervals, evaluation.seed, top=0)
+                [line] = found.lines
+                against = (line.difference.value, line.difference.low, line.difference.high, found.queries)
+            facts = (
+                encoder,
+                each.manifest["name"],
+                record.corpus,
+                record.queries,
+                record.value,
+                record.low,
+                record.high,
+            )
+            rows.append((*facts, *against))
     columns = (
         "encoder", "set", "pictures", "queries", hard.measure, "low", "high", "less the first", "its low", "its high", "shared",
     )  # fmt: skip
     note = (
         f"Text to image, exact search. Less the first: {hard.measure} on the set minus that on {made[0].manifest['name']}, on the "
-        f"queries that both have (shared), with its {evaluation.intervals.level:.0%} interval over clusters."
+        f"queries that have the same text and answers in both (shared), with its {evaluation.intervals.level:.0%} interval over "
+        "clusters. `raybench compare` of two folders below sets/ tells the queries."
     )
     return Sheet("Hard sets", note, columns, tuple(rows))
-
-
-def _values(run: Run, encoder: str) -> dict[str, tuple[str, float]]:
-    """Cluster and value of each query in the one experiment of an encoder."""
-    experiment = next(record.experiment for record in run.records if record.encoder == encoder)
-    table = results.read_queries(storage.join(run.out, "results"), experiment)
-    columns = (table[name].to_pylist() for name in ("query_id", "cluster_id", "value"))
-    return {query: (cluster, value) for query, cluster, value in zip(*columns, strict=True)}
 
 
 def _accounts(made: Sequence[_Measured]) -> Sheet:
