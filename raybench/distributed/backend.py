@@ -20,10 +20,14 @@ from raybench.transforms import Transform
 
 
 class RayBackend:
-    """Works on the Ray that this process is connected to; made by `ray_backend`."""
+    """Works on the Ray that this process is connected to; made by `ray_backend`.
+
+    Partition actors stay for the next search, and end before anything else is asked of the cluster: they hold its CPUs, and an
+    embedding or a task would wait for them for ever.
+    """
 
     def __init__(self, lifetime: ExitStack) -> None:
-        self._lifetime = lifetime
+        self._searching = lifetime.enter_context(ExitStack())
         self._actors: dict[tuple[int, bool], tuple[Any, ...]] = {}  # by the number of partitions, and whether on GPUs
 
     def facts(self) -> dict[str, Any]:
@@ -32,7 +36,7 @@ class RayBackend:
 
     def workers(self) -> RayWorkers:
         """Tasks of the same Ray."""
-        return RayWorkers()
+        return RayWorkers(self._end_searches)
 
     def plan(self, threads: int, workers: int, shards: int) -> str:
         """The encoder pool, in words; RequestError for a plan that can never be scheduled."""
@@ -40,6 +44,7 @@ class RayBackend:
 
     def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:
         """Embed what is missing of jobs with one encoder; their manifests."""
+        self._end_searches()
         shards = sum(len(job.shards) for job in jobs)
         return embed.embed(jobs, plan_pool(cluster_facts(), jobs[0].threads, workers, shards), progress)
 
@@ -60,9 +65,13 @@ class RayBackend:
     def _partition_actors(self, collection: RowSource, shards: int, *, gpus: bool = False) -> tuple[Any, ...]:
         shards = min(shards, max(1, len(collection)))
         if (shards, gpus) not in self._actors:
-            made = self._lifetime.enter_context(partition_actors(shards, cluster_facts(), gpus=gpus))
+            made = self._searching.enter_context(partition_actors(shards, cluster_facts(), gpus=gpus))
             self._actors[shards, gpus] = made
         return self._actors[shards, gpus]
+
+    def _end_searches(self) -> None:
+        self._searching.close()
+        self._actors.clear()
 
 
 @contextmanager

@@ -20,10 +20,18 @@ Result = TypeVar("Result")
 
 
 class RayWorkers:
-    """Works on the Ray that this process is connected to; made by `ray_workers`."""
+    """Works on the Ray that this process is connected to; made by `ray_workers`, or by a backend.
+
+    `make_room` is called before tasks are started, to end what holds the CPUs that they need.
+    """
+
+    def __init__(self, make_room: Callable[[], None] | None = None) -> None:
+        self._make_room = make_room
 
     def each(self, work: Callable[..., Result], items: Sequence[Item], *shared: Any) -> Iterator[tuple[Item, Result]]:
         """`work(item, *shared)` for every item, as they are done."""
+        if self._make_room is not None:
+            self._make_room()
         references = [ray.put(value) for value in shared]
         # A CPU worker must not see GPUs, or the first library that looks for one takes GPU 0.
         variables = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
