@@ -38,6 +38,7 @@ from raybench.transforms import TRANSFORMS
 Dtype = Literal["float16", "float32"]
 
 _BLOCK = 65_536
+_WHOLE = 20_000  # pictures of a pool that are embedded whole, so that later steps and other recipes find them there
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +190,9 @@ class CurationWork:
         own = self._by_pool(rows)
         wanted = self._by_pool(np.union1d(rows, self.soon.rows)) if with_soon else own
         missing = {
-            number: some for number, some in wanted.items() if self._before(spec, number, own.get(number, some)) is None
+            number: self._or_whole(number, some)
+            for number, some in wanted.items()
+            if self._before(spec, number, own.get(number, some)) is None
         }
         jobs = {number: self._image_job(number, spec, recipe, some, dtype) for number, some in missing.items()}
         if jobs or any(storage.read_manifest(job.uri) is None for job in more):
@@ -211,6 +214,10 @@ class CurationWork:
             parts.append(found[1])
             places.append(np.searchsorted(found[0], some))
         return Picked(tuple(parts), tuple(places), rows)
+
+    def _or_whole(self, pool: int, rows: Rows) -> Rows:
+        every = np.flatnonzero(self.pool_N == pool)
+        return every if len(every) <= _WHOLE else rows
 
     def _by_pool(self, rows: Rows) -> dict[int, Rows]:
         return {number: rows[self.pool_N[rows] == number] for number in np.unique(self.pool_N[rows]).tolist()}
