@@ -77,9 +77,10 @@ def open_metadata(place: str, rows: int, numbered: Mapping[int, int] | None = No
     DataError where rows do not agree, or two tables have no column in common.
     """
     uri = storage.absolute(place)
-    files = storage.list_files(uri, ".parquet")
     if storage.exists(uri):
         files, uri = [storage.facts(uri)], uri.rpartition("/")[0] or "/"
+    else:
+        files = storage.list_files(uri, ".parquet")
     files = sorted((one for one in files if not one.name.startswith((".", "_"))), key=lambda one: _order(one.name))
     if not files:
         raise DataError(f"{place} holds no Parquet; give the file or folder that has a row for each vector")

@@ -1,7 +1,7 @@
 """A million results for one centroid from millions of vectors in memory-mapped shards, deduplicated: seconds by stage, and memory.
 
-    python jobs/benchmarks/retrieve.py /data/retrieval
-    python jobs/benchmarks/retrieve.py /data/retrieval --rows 400000 --results 100000 --dim 768 --index "ivf_flat(lists=256)@64"
+    python jobs/benchmarks/retrieval.py /data/retrieval
+    python jobs/benchmarks/retrieval.py /data/retrieval --rows 400000 --results 100000 --dim 768 --index "ivf_flat(lists=256)@64"
 
 The corpus is made once below the folder, in clip-retrieval's layout: stand-ins for LAION's vectors (a quarter are copies of
 earlier rows, a twentieth near copies), each part with a table of urls, captions and numbers. The seeds are 1,000 other
