@@ -16,10 +16,12 @@ from raybench.experiments import asking, choosing
 from raybench.experiments import retrieve as verb
 from raybench.experiments.backend import LocalBackend
 from raybench.experiments.reporting import Silent
-from raybench.experiments.retrieve import RetrieveRequest, plan_retrieve, retrieve
+from raybench.experiments.retrieve import retrieve
+from raybench.experiments.retrieve_plan import RetrieveRequest, plan_retrieve
 from raybench.experiments.workers import LocalWorkers
 from raybench.retrieval.chosen import REASONS
 from raybench.retrieval.metadata import open_metadata
+from raybench.retrieval.where import Where
 from raybench.search import strategies
 
 ROWS, DIM, SEEDS = 900, 16, 6
@@ -248,23 +250,24 @@ def test_filled_up_until_met_or_exhausted(place, tmp_path):
     assert not is_met
 
 
-def test_many_queries_are_filled_up_and_every_duplicate_is_near_a_kept_row(place, tmp_path):
+@pytest.mark.parametrize(("times", "is_met"), [(1, True), (4, False)])
+def test_many_queries_are_filled_up_and_every_duplicate_is_near_a_kept_row(times, is_met, place, tmp_path):
     """Queries that compete for rows: no two kept rows are near, what is missing is near a kept one, and nobody takes too many."""
-    manifest = _made(place, tmp_path, knn=60, centroid=120, kmeans=40, centroids=3, refill=True, shards=2)
+    wanted = {"knn": 15 * times, "centroid": 30 * times, "kmeans": 20 * times, "centroids": 3}
+    manifest = _made(place, tmp_path, **wanted, refill=True, shards=2)
     results, queries = _tables(manifest)
     _check_identity(manifest)
     assert {one["ended"] for one in queries} <= {"met", "every row was asked for"}
+    assert all(one["ended"] == "met" for one in queries) == is_met
     assert any(one["asked"] > one["requested"] for one in queries)
-    assert any(one["surplus"] for one in queries)
     cosine, rows = _cosines(place), [one["row"] for one in results]
     assert (np.triu(cosine[np.ix_(rows, rows)], 1) < NEAR).all()
-    short = [one for one in queries if one["ended"] != "met"]
     seeds = [row for row in range(ROWS) if any(place.rows[row].tobytes() == seed.tobytes() for seed in place.given)]
     left = np.setdiff1d(np.arange(ROWS), [*rows, *seeds])
-    if short:
-        assert (cosine[np.ix_(left, rows)].max(axis=1) >= NEAR).all()
-    for one in queries:
-        assert one["duplicates"] <= (cosine[np.ix_(left, rows)].max(axis=1) >= NEAR).sum()
+    are_near = cosine[np.ix_(left, rows)].max(axis=1) >= NEAR
+    assert are_near.all() != is_met  # where some got less than they asked for, there is nothing more
+    assert any(one["surplus"] for one in queries) == is_met
+    assert all(one["duplicates"] <= are_near.sum() for one in queries)
 
 
 def test_the_bytes_do_not_depend_on_the_partitions(place, tmp_path, monkeypatch):
@@ -303,7 +306,6 @@ def test_a_run_that_was_killed_goes_on(where, place, tmp_path, monkeypatch):
         if target is not None:
             patch.setattr(*target, killed)
         if where == "manifest":  # of the retrieval, not of what it builds on
-            kept = verb.storage.write_manifest
             patch.undo()
             patch.setattr(
                 verb.storage, "write_manifest",
@@ -405,7 +407,7 @@ def test_captions_of_any_kind_come_out(place, tmp_path):
 )  # fmt: skip
 def test_filters_are_what_they_say(where, wanted, place):
     """Row by row, as Python would decide, with missing values neither true nor false."""
-    read = verb.Where.parse(where)
+    read = Where.parse(where)
     read.check(place.table.schema)
     listed = place.table.to_pylist()
     mask = read.mask(place.table.select(read.columns))

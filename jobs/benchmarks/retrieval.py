@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from raybench.experiments.backend import LocalBackend
 from raybench.experiments.reporting import Silent
-from raybench.experiments.retrieve import RetrieveRequest, retrieve
+from raybench.experiments.retrieve import retrieve
+from raybench.experiments.retrieve_plan import RetrieveRequest
 from raybench.experiments.workers import LocalWorkers
 from raybench.formats import open_vectors
 from raybench.formats.base import read_rows
@@ -62,6 +63,8 @@ def main(
     click.echo(f"all: {time.perf_counter() - started:.1f} s, index {index}, {shards} shards")
     for stage, seconds in manifest["seconds"].items():
         click.echo(f"  {stage}: {seconds:.1f} s")
+    for one in manifest["near_duplicates"]["rounds"]:
+        click.echo(f"  near duplicates of {one['rows']:,} rows: {json.dumps(one)}")
     click.echo(json.dumps(manifest["account"]))
     for stage, size in manifest["resident_bytes"].items():
         click.echo(f"  highest resident size, {stage}: {size / 2**30:.2f} GiB")

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 @click.option(
     "--dedup", "threshold", type=float, default=0.95, show_default=True, help="The least cosine of near duplicates."
 )
+@click.option(
+    "--cells", type=int, default=4, show_default=True, help="Where near duplicates meet: cells of a row, at most."
+)
 @click.option("--no-dedup", is_flag=True, help="Keep near duplicates.")
 @click.option(
     "--refill", is_flag=True, help="Ask deeper until as many are kept as were requested, or there are no more."
@@ -71,7 +74,8 @@ def command(
     choose_blas()
     from raybench import storage
     from raybench.cli.progress import TerminalReporter
-    from raybench.experiments.retrieve import RetrieveRequest, plan_retrieve, retrieve
+    from raybench.experiments.retrieve import retrieve
+    from raybench.experiments.retrieve_plan import RetrieveRequest, plan_retrieve
     from raybench.preflight import check_writable
 
     request = RetrieveRequest(corpus, columns=columns, dedup=None if no_dedup else threshold, **asked)
@@ -126,9 +130,11 @@ def _print_done(manifest: dict[str, Any]) -> None:
         f"{manifest['img2dataset_rows']:,} rows for img2dataset"
         + (f"; {without:,} have no http address" if without else "")
     )
-    if manifest["near_duplicates"]["rows_in_too_many_cells"]:
-        click.echo(
-            f"{manifest['near_duplicates']['rows_in_too_many_cells']:,} rows lie between more cells than raybench dedup compares: "
-            "near duplicates of these, and of no others, may be left"
-        )
+    for one in manifest["near_duplicates"]["rounds"]:
+        if one["checked"] is not None:
+            click.echo(
+                f"near duplicates of {one['rows']:,} rows: {one['rows_in_too_many_cells']:,} lie between more than "
+                f"{manifest['recipe']['cells']} cells; held against all rows, {one['checked']['share_of_rows_that_miss']:.2%} "
+                f"[{one['checked']['low']:.2%}, {one['checked']['high']:.2%}] of such rows miss one; raise --cells for fewer"
+            )
     click.echo(f"retrieved: {manifest['uri']}")

@@ -46,13 +46,27 @@ def learn(sample_ND: Float32, count: int, apart: float, seed: int) -> Float32:
     if len(sample_ND) > count:
         means = faiss.Kmeans(sample_ND.shape[1], count, niter=_ROUNDS, seed=seed, min_points_per_centroid=1)
         means.train(sample_ND)
-        centroids = np.asarray(means.centroids, np.float32)
+        centroids = _spread(np.asarray(means.centroids, np.float32), sample_ND)
     is_near_CC = _between(torch.from_numpy(centroids)).numpy() <= apart
     kept = np.ones(len(centroids), np.bool_)
     for centroid in range(len(centroids)):
         if kept[centroid]:
             kept[centroid + 1 :] &= ~is_near_CC[centroid, centroid + 1 :]
     return centroids[kept]
+
+
+def _spread(centroids_CD: Float32, sample_ND: Float32) -> Float32:
+    """Centroids moved away from the mean of all rows, each as far as rows are on average.
+
+    Means of rows that differ in many dimensions lie near the middle, some nearer than others: those would have most rows in
+    their cells, and the rest would be too close to one another. Any points do for cells, so what is found stays proven.
+    """
+    mean_D = sample_ND.mean(axis=0, dtype=np.float64)
+    far = float(np.linalg.norm(sample_ND - mean_D, axis=1).mean())
+    away_CD = centroids_CD - mean_D
+    length_C = np.linalg.norm(away_CD, axis=1)
+    away_CD *= np.where(length_C > 0, far / np.maximum(length_C, 1e-30), 0.0)[:, None]
+    return np.asarray(mean_D + away_CD, np.float32)
 
 
 def _between(centroids: torch.Tensor) -> torch.Tensor:
@@ -112,16 +126,17 @@ class Cells:
         squared_BC = torch.addmm(square_C, unit_BD, centroids.T, alpha=-2)  # without the row's own length, which is 1
         nearest_B, home_B = squared_BC.min(dim=1)
         further_BC = squared_BC.sub_(nearest_B[:, None])
-        row_G, cell_G = np.divmod(np.flatnonzero((further_BC <= limit_CC[home_B]).numpy()), further_BC.shape[1])
-        guests_B = np.bincount(row_G, minlength=len(further_BC))
+        is_guest_BC = further_BC <= limit_CC[home_B]
+        guests_B = is_guest_BC.sum(dim=1)
         is_cut_B = guests_B > self.most - 1
         if is_cut_B.any():
-            off_G = (further_BC[row_G, cell_G] / between_CC[home_B[row_G], cell_G]).numpy()
-            order = np.lexsort((cell_G, off_G, row_G))
-            rank_G = np.arange(len(order)) - np.repeat(np.cumsum(guests_B) - guests_B, guests_B)
-            kept = np.sort(order[rank_G < self.most - 1])
-            row_G, cell_G = row_G[kept], cell_G[kept]
-        return home_B.numpy(), row_G + start, cell_G, is_cut_B
+            # Of rows with too many, the nearest planes; the others keep all.
+            cut = torch.nonzero(is_cut_B)[:, 0]
+            off_XC = (further_BC[cut] / between_CC[home_B[cut]]).masked_fill_(~is_guest_BC[cut], torch.inf)
+            nearest_XM = off_XC.topk(self.most - 1, dim=1, largest=False).indices
+            is_guest_BC[cut] = torch.zeros_like(off_XC, dtype=torch.bool).scatter_(1, nearest_XM, value=True)
+        row_G, cell_G = np.divmod(np.flatnonzero(is_guest_BC.numpy()), further_BC.shape[1])
+        return home_B.numpy(), row_G + start, cell_G, is_cut_B.numpy()
 
 
 def distance(cosine: float) -> float:

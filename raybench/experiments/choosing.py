@@ -37,6 +37,7 @@ class Rules:
     dedup: float | None  # cosine
     refill: bool
     seeds: tuple[FloatMatrix, Float32] | None  # as given and at length one; None: rows that equal them stay
+    cells: int  # of a row, where near duplicates meet
     seed: int
 
 
@@ -54,7 +55,7 @@ class Choosing:
     answers: Answers = field(init=False)
     facts: Facts = field(default_factory=Facts)
     kept_N: Rows = field(default_factory=lambda: np.zeros(0, np.int64))  # in the order in which they were chosen
-    told: dict[str, Any] = field(default_factory=lambda: {"rounds": 0, "compared": 0, "rows_in_too_many_cells": 0})
+    told: dict[str, Any] = field(default_factory=lambda: {"asked_times": 0, "rounds": []})  # of near duplicates
 
     def choose(self) -> tuple[Chosen, list[str]]:
         """Rows by query and rank, the counts of each query, and why each was asked no more."""
@@ -62,7 +63,7 @@ class Choosing:
         self.answers = Answers.none(len(requested_Q))
         which, asked = np.arange(len(requested_Q)), requested_Q.copy()
         while len(which):
-            self.told["rounds"] += 1
+            self.told["asked_times"] += 1
             self.asking.deepen(self.answers, which, asked[which], self.stages, self.reporter)
             self._learn()
             while self._settle(requested_Q):
@@ -130,11 +131,15 @@ class Choosing:
             if not storage.exists(uri):
                 write_rows(uri, self.file, row_N)
         with self.stages.of("near duplicates"):
-            request = DedupRequest(uri, threshold, exact=len(row_N) <= _ALL_PAIRS, seed=self.rules.seed)
+            request = DedupRequest(
+                uri, threshold, exact=len(row_N) <= _ALL_PAIRS, most_cells=self.rules.cells, seed=self.rules.seed
+            )
             manifest = deduplicate(request, self.asking.pieces, self.workers, self.reporter)
         groups = storage.read_table(storage.join(manifest["uri"], "groups.parquet"), ["row", "representative"])
         leader_N = np.arange(len(row_N))
         leader_N[groups["row"].to_numpy()] = groups["representative"].to_numpy()
-        self.told["compared"] += len(row_N)
-        self.told["rows_in_too_many_cells"] += manifest["rows_in_too_many_cells"]
+        self.told["rounds"].append(
+            {"rows": len(row_N), "seconds": manifest["seconds"], "dropped": manifest["dropped"], "checked": manifest["checked"],
+             "rows_in_too_many_cells": manifest["rows_in_too_many_cells"]}
+        )  # fmt: skip
         return np.asarray(row_N[leader_N[len(self.kept_N) :]])
