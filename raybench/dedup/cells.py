@@ -109,34 +109,30 @@ class Cells:
         square_C = (centroids.double() ** 2).sum(dim=1).float()
         between_CC = _between(centroids)
         # Squared distances from two centroids differ by twice their distance times that from the plane between them.
-        limit_CC = (self.apart * between_CC + 4 * Terms("cosine", centroids.shape[1]).slope).float()
-        limit_CC.fill_diagonal_(-torch.inf)
-        between_CC = between_CC.clamp_(min=1e-9).float()
+        slack = 4 * Terms("cosine", centroids.shape[1]).slope
+        inverse_CC = (1 / between_CC.clamp_(min=1e-9)).float()
         placed = [
-            self._block(unit_ND[start : start + _BLOCK], start, (centroids, square_C, between_CC, limit_CC))
+            self._block(unit_ND[start : start + _BLOCK], start, (centroids, square_C, inverse_CC), slack)
             for start in range(0, len(unit_ND), _BLOCK)
         ]
         joined = (np.concatenate(arrays) for arrays in zip(*placed, strict=True))
         return Placed(*joined)
 
     def _block(
-        self, unit_BD: torch.Tensor, start: int, known: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+        self, unit_BD: torch.Tensor, start: int, known: tuple[torch.Tensor, torch.Tensor, torch.Tensor], slack: float
     ) -> tuple[Rows, Rows, Rows, Flags]:
-        centroids, square_C, between_CC, limit_CC = known
-        squared_BC = torch.addmm(square_C, unit_BD, centroids.T, alpha=-2)  # without the row's own length, which is 1
-        nearest_B, home_B = squared_BC.min(dim=1)
-        further_BC = squared_BC.sub_(nearest_B[:, None])
-        is_guest_BC = further_BC <= limit_CC[home_B]
-        guests_B = is_guest_BC.sum(dim=1)
-        is_cut_B = guests_B > self.most - 1
-        if is_cut_B.any():
-            # Of rows with too many, the nearest planes; the others keep all.
-            cut = torch.nonzero(is_cut_B)[:, 0]
-            off_XC = (further_BC[cut] / between_CC[home_B[cut]]).masked_fill_(~is_guest_BC[cut], torch.inf)
-            nearest_XM = off_XC.topk(self.most - 1, dim=1, largest=False).indices
-            is_guest_BC[cut] = torch.zeros_like(off_XC, dtype=torch.bool).scatter_(1, nearest_XM, value=True)
-        row_G, cell_G = np.divmod(np.flatnonzero(is_guest_BC.numpy()), further_BC.shape[1])
-        return home_B.numpy(), row_G + start, cell_G, is_cut_B.numpy()
+        centroids, square_C, inverse_CC = known
+        off_BC = torch.addmm(square_C, unit_BD, centroids.T, alpha=-2)  # without the row's own length, which is 1
+        nearest_B, home_B = off_BC.min(dim=1)
+        off_BC.sub_(nearest_B[:, None] + slack).mul_(inverse_CC[home_B])
+        off_BC.scatter_(1, home_B[:, None], torch.inf)
+        # The nearest planes, one more than there is room for: where that one is near as well, the row is cut.
+        off_BM, cell_BM = off_BC.topk(min(self.most, off_BC.shape[1]), dim=1, largest=False)
+        is_guest_BM = off_BM <= self.apart * (1 + 1e-6)
+        is_cut_B = is_guest_BM[:, self.most - 1 :].any(dim=1)
+        is_guest_BM[:, self.most - 1 :] = False
+        row_G, place_G = np.nonzero(is_guest_BM.numpy())
+        return home_B.numpy(), row_G + start, cell_BM.numpy()[row_G, place_G], is_cut_B.numpy()
 
 
 def distance(cosine: float) -> float:
