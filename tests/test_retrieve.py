@@ -650,7 +650,7 @@ def test_on_ray(place, tmp_path):
     from raybench.distributed.backend import ray_backend
     from raybench.distributed.tasks import RayWorkers
 
-    changes = {"knn": 20, "centroid": 60, "refill": True, "shards": 2}
+    changes = {"knn": 20, "centroid": 60, "shards": 2}
     here = _made(place, tmp_path / "here", **changes)
     there = retrieve(_asked(place, **changes), str(tmp_path / "there"), ray_backend, RayWorkers(), Silent())
     assert there["files"] == here["files"]
