@@ -10,9 +10,10 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(slots=True)
 class Peak:
-    """Bytes above what the process held before; None where the system does not tell."""
+    """Bytes above what the process held before, and the highest resident size; None where the system does not tell."""
 
     bytes: int | None = None
+    resident_bytes: int | None = None
 
 
 @contextmanager
@@ -30,7 +31,8 @@ def peak_memory() -> Iterator[Peak]:
         yield peak
         return
     yield peak
-    peak.bytes = max(0, _kib("VmHWM") - before) * 1024
+    peak.resident_bytes = _kib("VmHWM") * 1024
+    peak.bytes = max(0, peak.resident_bytes - before * 1024)
 
 
 def _kib(name: str) -> int:

@@ -197,6 +197,15 @@ def digest(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def digest_of(uri: str) -> str:
+    """The SHA-256 of a file, in hexadecimal, read a piece at a time."""
+    with _storage_errors("read", uri), open_stream(uri) as stream:
+        hashed = hashlib.sha256()
+        while piece := stream.read(16 * 1024**2):
+            hashed.update(piece)
+        return hashed.hexdigest()
+
+
 def _replace_file(path: Path, data: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")

@@ -11,6 +11,7 @@ import pytest
 from raybench import storage
 from raybench.cli import main
 from raybench.dedup import cells as around
+from raybench.dedup import parts
 from raybench.dedup.cells import Cells
 from raybench.dedup.fingerprints import digests, first_equal
 from raybench.dedup.groups import LEADER, MEMBER, Firsts, Stars, forest
@@ -405,3 +406,22 @@ def test_the_command(vectors, tmp_path, capsys):
     code, _, err = call(str(tmp_path / "whole.npy"))
     assert code == 2
     assert "holds int8, and near duplicates are found by cosines of float vectors" in err
+
+
+def test_rows_taken_in_place_are_those_that_are_copied(vectors, tmp_path, monkeypatch):
+    """A file that the system keeps in memory is not copied cell by cell, and the groups are the same."""
+    in_place = _found(vectors, tmp_path / "in place")
+    monkeypatch.setattr(parts, "_IN_PLACE_BYTES", 0)
+    copied = _found(vectors, tmp_path / "copied")
+    assert [copied["files"], copied["dropped"]] == [in_place["files"], in_place["dropped"]]
+
+
+def test_no_cell_has_most_rows_of_a_ball():
+    """Rows around one direction that differ in many dimensions, as results of one query do: cells are of like sizes."""
+    random = np.random.default_rng(1)
+    rows = unit((1.5 * np.eye(64)[0] + 0.15 * random.standard_normal((3_000, 64))).astype(np.float32))
+    apart = around.distance(0.95)
+    centroids = around.learn(rows.numpy()[:1_500], 64, apart, 0)
+    assert len(centroids) > 32
+    home_N = Cells(centroids, apart, 4).place(rows).home_N
+    assert np.bincount(home_N, minlength=len(centroids)).max() < 300

@@ -20,6 +20,7 @@ VERBS = {
     "bench": "Run an evaluation file, and measure what each index of its grid costs.",
     "tune": "Find the smallest effort of indexes whose quality reaches a target.",
     "gold": "Find the exact nearest neighbours in float64, and prove them.",
+    "retrieve": "Make a collection: what an index finds for seeds, filtered and without near duplicates.",
     "dedup": "Find equal and near-equal rows of a set of vectors, and say which to keep.",
     "fetch": "Fetch published files, verified and resumed: vectors, queries and gold standards of SISAP.",
     "convert": "Copy vectors or neighbours into another format.",

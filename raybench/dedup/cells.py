@@ -46,13 +46,27 @@ def learn(sample_ND: Float32, count: int, apart: float, seed: int) -> Float32:
     if len(sample_ND) > count:
         means = faiss.Kmeans(sample_ND.shape[1], count, niter=_ROUNDS, seed=seed, min_points_per_centroid=1)
         means.train(sample_ND)
-        centroids = np.asarray(means.centroids, np.float32)
+        centroids = _spread(np.asarray(means.centroids, np.float32), sample_ND)
     is_near_CC = _between(torch.from_numpy(centroids)).numpy() <= apart
     kept = np.ones(len(centroids), np.bool_)
     for centroid in range(len(centroids)):
         if kept[centroid]:
             kept[centroid + 1 :] &= ~is_near_CC[centroid, centroid + 1 :]
     return centroids[kept]
+
+
+def _spread(centroids_CD: Float32, sample_ND: Float32) -> Float32:
+    """Centroids moved away from the mean of all rows, each as far as rows are on average.
+
+    Means of rows that differ in many dimensions lie near the middle, some nearer than others: those would have most rows in
+    their cells, and the rest would be too close to one another. Any points do for cells, so what is found stays proven.
+    """
+    mean_D = sample_ND.mean(axis=0, dtype=np.float64)
+    far = float(np.linalg.norm(sample_ND - mean_D, axis=1).mean())
+    away_CD = centroids_CD - mean_D
+    length_C = np.linalg.norm(away_CD, axis=1)
+    away_CD *= np.where(length_C > 0, far / np.maximum(length_C, 1e-30), 0.0)[:, None]
+    return np.asarray(mean_D + away_CD, np.float32)
 
 
 def _between(centroids: torch.Tensor) -> torch.Tensor:
@@ -95,33 +109,30 @@ class Cells:
         square_C = (centroids.double() ** 2).sum(dim=1).float()
         between_CC = _between(centroids)
         # Squared distances from two centroids differ by twice their distance times that from the plane between them.
-        limit_CC = (self.apart * between_CC + 4 * Terms("cosine", centroids.shape[1]).slope).float()
-        limit_CC.fill_diagonal_(-torch.inf)
-        between_CC = between_CC.clamp_(min=1e-9).float()
+        slack = 4 * Terms("cosine", centroids.shape[1]).slope
+        inverse_CC = (1 / between_CC.clamp_(min=1e-9)).float()
         placed = [
-            self._block(unit_ND[start : start + _BLOCK], start, (centroids, square_C, between_CC, limit_CC))
+            self._block(unit_ND[start : start + _BLOCK], start, (centroids, square_C, inverse_CC), slack)
             for start in range(0, len(unit_ND), _BLOCK)
         ]
         joined = (np.concatenate(arrays) for arrays in zip(*placed, strict=True))
         return Placed(*joined)
 
     def _block(
-        self, unit_BD: torch.Tensor, start: int, known: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+        self, unit_BD: torch.Tensor, start: int, known: tuple[torch.Tensor, torch.Tensor, torch.Tensor], slack: float
     ) -> tuple[Rows, Rows, Rows, Flags]:
-        centroids, square_C, between_CC, limit_CC = known
-        squared_BC = torch.addmm(square_C, unit_BD, centroids.T, alpha=-2)  # without the row's own length, which is 1
-        nearest_B, home_B = squared_BC.min(dim=1)
-        further_BC = squared_BC.sub_(nearest_B[:, None])
-        row_G, cell_G = np.divmod(np.flatnonzero((further_BC <= limit_CC[home_B]).numpy()), further_BC.shape[1])
-        guests_B = np.bincount(row_G, minlength=len(further_BC))
-        is_cut_B = guests_B > self.most - 1
-        if is_cut_B.any():
-            off_G = (further_BC[row_G, cell_G] / between_CC[home_B[row_G], cell_G]).numpy()
-            order = np.lexsort((cell_G, off_G, row_G))
-            rank_G = np.arange(len(order)) - np.repeat(np.cumsum(guests_B) - guests_B, guests_B)
-            kept = np.sort(order[rank_G < self.most - 1])
-            row_G, cell_G = row_G[kept], cell_G[kept]
-        return home_B.numpy(), row_G + start, cell_G, is_cut_B
+        centroids, square_C, inverse_CC = known
+        off_BC = torch.addmm(square_C, unit_BD, centroids.T, alpha=-2)  # without the row's own length, which is 1
+        nearest_B, home_B = off_BC.min(dim=1)
+        off_BC.sub_(nearest_B[:, None] + slack).mul_(inverse_CC[home_B])
+        off_BC.scatter_(1, home_B[:, None], torch.inf)
+        # The nearest planes, one more than there is room for: where that one is near as well, the row is cut.
+        off_BM, cell_BM = off_BC.topk(min(self.most, off_BC.shape[1]), dim=1, largest=False)
+        is_guest_BM = off_BM <= self.apart * (1 + 1e-6)
+        is_cut_B = is_guest_BM[:, self.most - 1 :].any(dim=1)
+        is_guest_BM[:, self.most - 1 :] = False
+        row_G, place_G = np.nonzero(is_guest_BM.numpy())
+        return home_B.numpy(), row_G + start, cell_BM.numpy()[row_G, place_G], is_cut_B.numpy()
 
 
 def distance(cosine: float) -> float:

@@ -1,7 +1,7 @@
 """Pieces of a deduplication: each reads what it needs from storage, and leaves a file or returns something small.
 
     <folder>/digests-<range>.npy    the digest of every row of a range, and whether it has a length
-    <folder>/rows-<range>.bin       the rows of a range that are compared, cell after cell, guests too
+    <folder>/rows-<range>.bin       the rows of a range that are compared, cell after cell, guests too; not of a small local file
     <folder>/ids-<range>.bin        their numbers, int64, twice over, and one more for a guest
     <folder>/placed-<range>.npz     where cells begin among them, and how many rows were cut; written last
 
@@ -26,11 +26,15 @@ from raybench.dedup.pairs import Pairs, Run, pairs_between
 from raybench.errors import DataError
 from raybench.formats import open_vectors
 from raybench.formats.base import Matrix, read_rows
+from raybench.formats.mapped import mapped
 from raybench.search.certified.metric import norms
 
 _READ_ROWS = 16_384
 _SHORTEST, _LONGEST = 2.0**-60, 2.0**60  # squares of which are within float32
 DRAWN_ROWS = 1_000  # of those that were cut
+_IN_PLACE_BYTES = (
+    4 * 1024**3
+)  # of a local file that the system keeps in memory: its rows are taken from there, in any order
 Edges = tuple[int, int]  # first and last row, or cell, of a run
 
 
@@ -45,6 +49,13 @@ class Place:
     def file(self, kind: str, rows: Edges, suffix: str) -> str:
         """A file of a range of rows."""
         return storage.join(self.folder, f"{kind}-{rows[0]:015d}-{rows[1]:015d}.{suffix}")
+
+
+def in_place(place: Place, rows: Edges) -> Matrix | None:
+    """A view of a range of rows, where they are taken from the file itself; else they are copied cell by cell."""
+    file = open_vectors(place.vectors)
+    is_small = file.rows * file.dim * file.dtype.itemsize <= _IN_PLACE_BYTES
+    return mapped(file, *rows) if is_small else None
 
 
 def fingerprint(rows: Edges, place: Place) -> None:
@@ -127,7 +138,8 @@ def put_into_cells(place: Place, rows: Edges, kept_N: Flags, cells: Cells, seed:
         cell = np.concatenate([placed.home_N, placed.cell_G])
         is_guest = np.arange(len(local)) >= len(run)
         order = np.lexsort((local, is_guest, cell))  # in a cell those at home first, each in row order
-        storage.write_bytes(place.file("rows", rows, "bin"), np.ascontiguousarray(stored_ND[local[order]]).data)
+        if in_place(place, rows) is None:
+            storage.write_bytes(place.file("rows", rows, "bin"), np.ascontiguousarray(stored_ND[local[order]]).data)
         storage.write_bytes(place.file("ids", rows, "bin"), (2 * run.ids_N[local[order]] + is_guest[order]).data)
         starts_C = np.searchsorted(cell[order], np.arange(len(cells.centroids_CD) + 1))
         drawn = Drawn.of(run.at(np.flatnonzero(placed.is_cut_N)), seed)

@@ -15,7 +15,7 @@ from raybench.arrays import Rows
 from raybench.dedup.cells import Flags
 from raybench.dedup.groups import LEADER, OPEN, Firsts, States, forest, join
 from raybench.dedup.pairs import Pairs, Run, cosines, pairs_between, pairs_within
-from raybench.dedup.parts import Edges, Place
+from raybench.dedup.parts import Edges, Place, in_place
 from raybench.formats import open_vectors
 from raybench.formats.base import Matrix, read_rows
 
@@ -44,6 +44,10 @@ class CellUnit:
         """Numbers (twice over, and one more for a guest) and rows of one range's share of these cells."""
         first, last, dtype = int(starts_C[0]), int(starts_C[-1]), np.dtype(self.dtype)
         both = _slice(self.place.file("ids", rows, "bin"), 8 * first, 8 * last)
+        view = in_place(self.place, rows)
+        if view is not None:
+            ids = np.frombuffer(both, np.int64)
+            return ids, view[ids // 2 - rows[0]]
         width = self.dim * dtype.itemsize
         data = _slice(self.place.file("rows", rows, "bin"), width * first, width * last)
         return np.frombuffer(both, np.int64), np.frombuffer(data, dtype).reshape(-1, self.dim)

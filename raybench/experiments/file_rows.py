@@ -16,6 +16,7 @@ from raybench.experiments.spaces import Searched
 from raybench.experiments.vector_evaluation import VectorEvaluation
 from raybench.formats import open_vectors
 from raybench.formats.base import read_rows
+from raybench.formats.mapped import mapped
 from raybench.spec import content_key
 
 DIRECTION = "nearest_vectors"
@@ -23,12 +24,16 @@ DIRECTION = "nearest_vectors"
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """Rows of a vector file; `checksum` is of their bytes and of how they are compared."""
+    """Rows of a vector file; `checksum` is of their bytes and of how they are compared.
+
+    Where it is mapped, rows of a local file that are compared as they are stored are a view of it.
+    """
 
     uri: str
     metric: str
     checksum: str
     rows: int
+    is_mapped: bool = False
 
     def __len__(self) -> int:
         return self.rows
@@ -38,7 +43,9 @@ class FileRows:
         file = open_vectors(self.uri)
         if file.rows != self.rows:
             raise DataError(f"{self.uri} had {self.rows} rows and has {file.rows}; run again")
-        read_ND = read_rows(file, start, self.rows if stop is None else stop)
+        stop = self.rows if stop is None else stop
+        view = mapped(file, start, stop) if self.is_mapped else None
+        read_ND = read_rows(file, start, stop) if view is None else view
         vectors = Vectors(read_ND if read_ND.dtype.kind == "f" else read_ND.astype(np.float32), start)
         return vectors.unit() if self.metric == "cosine" else vectors
 

@@ -175,6 +175,10 @@ class ClipRetrieval:
         """One part of all rows."""
         Npy(storage.join(self._place, f"{self._name}_0000.npy")).write(file, dtype)
 
+    def part_rows(self) -> dict[int, int]:
+        """The rows of each part, by its number."""
+        return {_number(name): Npy(storage.join(self._place, name)).open().rows for name in self._parts()}
+
     @property
     def _name(self) -> str:
         return "img_emb" if self.modality == "image" else "text_emb"
