@@ -78,16 +78,16 @@ def test_the_accounting_shows_what_was_broken(local):
 
 
 def test_the_hard_set_is_harder_than_the_random_one(local):
-    """Same queries and answers; hit@1 among mined distractors is lower for both models, with an interval that says so."""
+    """Same queries and answers; hit@1 among mined distractors is lower, with an interval that says so."""
     [sheet] = [sheet for sheet in local["sheets"] if sheet["title"] == "Hard sets"]
     rows = [dict(zip(sheet["columns"], row, strict=True)) for row in sheet["rows"]]
     hard = [row for row in rows if row["set"] == "scenes-hard"]
 
-    assert len(rows) == 4
-    assert len(hard) == 2
+    assert len(rows) == 2
+    assert len(hard) == 1
     for row in hard:
         assert row["its high"] < -0.05
-        assert row["shared"] >= 900
+        assert row["shared"] >= 540
     [steps] = [sheet for sheet in local["sheets"] if sheet["title"] == "What the sets are made of"]
     for row in (dict(zip(steps["columns"], row, strict=True)) for row in steps["rows"]):
         dropped = sum(int(part.split()[-1].replace(",", "")) for part in row["dropped"].split(", ") if part)
@@ -102,9 +102,8 @@ def test_it_shows_what_indexes_cost_and_which_effort_is_enough(local):
     held = {(one["transform"], one["index"]): one["resident_bytes"] for one in local["costs"]}
     few = 'chain("truncate(dim=16)", "int4()")'
     assert quality["float16()", "exact()"] == 1
-    assert quality["int8()", "exact()"] > 0.98
     assert quality[few, "exact()"] < 0.9 < quality[few, 'rerank("exact()", candidates=32)']
-    assert held["float16()", "exact()"] == 2 * held["int8()", "exact()"] == 32 * held[few, "exact()"]
+    assert held["float16()", "exact()"] == 32 * held[few, "exact()"]
     assert [one["effort"] is not None and one["confirmed"] for one in local["tuned"]] == [True, True]
     [compared] = [sheet for sheet in local["sheets"] if sheet["title"].startswith("Compact against full")]
     assert [row[3] for row in compared["rows"]] == sorted((row[3] for row in compared["rows"]), reverse=True)
@@ -123,7 +122,7 @@ def test_the_demo_on_ray_and_s3_equals_the_local_one(local, s3, tmp_path):
     assert remote["records"] == local["records"]
     assert storage.exists(remote["report"])
     here, there = storage.join(local["out"], "vectors"), f"{s3}/runs/demo/vectors"
-    names = [file.name for file in storage.list_files(here) if "_emb/" in file.name or "/metadata/" in file.name]
+    names = [file.name for file in storage.list_files(there) if "_emb/" in file.name or "/metadata/" in file.name]
     assert len(names) >= 20
     for name in names:
         assert storage.read_bytes(storage.join(there, name)) == storage.read_bytes(storage.join(here, name)), name
