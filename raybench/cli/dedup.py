@@ -1,15 +1,11 @@
 """`raybench dedup VECTORS --out URI`."""
 
 import json
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from raybench.cli.evaluate import choose_blas
-
-if TYPE_CHECKING:
-    from raybench.experiments.workers import Workers
+from raybench.cli.evaluate import choose_blas, workers
 
 
 @click.command("dedup")
@@ -47,21 +43,11 @@ def command(
             click.echo(json.dumps({"ok": True, "plan": plan.lines, "rows": plan.rows, "uri": plan.uri}))
         return
     check_writable(out)
-    with _workers(local=local or plan.is_done) as workers:
-        manifest = dedup.deduplicate(request, out, workers, TerminalReporter())
+    with workers(local=local or plan.is_done) as pieces:
+        manifest = dedup.deduplicate(request, out, pieces, TerminalReporter())
     _print_done(manifest)
     if as_json:
         click.echo(json.dumps({"ok": True, **manifest}, ensure_ascii=False))
-
-
-def _workers(*, local: bool) -> "AbstractContextManager[Workers]":
-    if local:
-        from raybench.experiments.workers import LocalWorkers
-
-        return nullcontext(LocalWorkers())
-    from raybench.distributed.tasks import ray_workers
-
-    return ray_workers()
 
 
 def _print_done(manifest: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from raybench.experiments.gold import GoldBackend
     from raybench.experiments.run_file import Run
     from raybench.experiments.vector_evaluation import VectorEvaluation
+    from raybench.experiments.workers import Workers
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -60,6 +61,20 @@ def backend(*, local: bool) -> "Iterator[Backend]":
 
     with ray_backend() as worker:
         yield worker
+
+
+@contextmanager
+def workers(*, local: bool) -> "Iterator[Workers]":
+    """Who does pieces of work: tasks on Ray, or this process."""
+    if local:
+        from raybench.experiments.workers import LocalWorkers
+
+        yield LocalWorkers()
+        return
+    from raybench.distributed.tasks import ray_workers
+
+    with ray_workers() as made:
+        yield made
 
 
 @contextmanager

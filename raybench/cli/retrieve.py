@@ -2,15 +2,11 @@
 
 import functools
 import json
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from raybench.cli.evaluate import backend, choose_blas
-
-if TYPE_CHECKING:
-    from raybench.experiments.workers import Workers
+from raybench.cli.evaluate import backend, choose_blas, workers
 
 
 @click.command("retrieve")
@@ -89,21 +85,11 @@ def command(
         return
     check_writable(out)
     is_local = local or plan.is_done
-    with _workers(local=is_local) as workers:
-        manifest = retrieve(request, out, functools.partial(backend, local=is_local), workers, TerminalReporter())
+    with workers(local=is_local) as pieces:
+        manifest = retrieve(request, out, functools.partial(backend, local=is_local), pieces, TerminalReporter())
     _print_done(manifest)
     if as_json:
         click.echo(json.dumps({"ok": True, **manifest}, ensure_ascii=False))
-
-
-def _workers(*, local: bool) -> "AbstractContextManager[Workers]":
-    if local:
-        from raybench.experiments.workers import LocalWorkers
-
-        return nullcontext(LocalWorkers())
-    from raybench.distributed.tasks import ray_workers
-
-    return ray_workers()
 
 
 def _print_done(manifest: dict[str, Any]) -> None:
