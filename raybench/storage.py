@@ -291,6 +291,19 @@ def read_manifest(uri: str) -> dict[str, Any] | None:
     return manifest
 
 
+def read_whole(uri: str) -> dict[str, Any] | None:
+    """The manifest of an artifact whose files are all there with the sizes that it lists; None for one that must be made again."""
+    manifest = read_manifest(uri)
+    if manifest is None:
+        return None
+    sizes = {file.name: file.size_bytes for file in list_files(uri)}
+    listed: dict[str, dict[str, Any]] = manifest.get("files", {})
+    is_whole = all(
+        name in sizes and facts.get("size_bytes", sizes[name]) == sizes[name] for name, facts in listed.items()
+    )
+    return manifest if is_whole else None
+
+
 def write_manifest(uri: str, manifest: dict[str, Any]) -> None:
     """Complete an artifact. Nothing below its folder may be written after this."""
     write_json(join(uri, MANIFEST), manifest)

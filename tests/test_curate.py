@@ -266,6 +266,17 @@ class TestTheSameSet:
 
         assert _make(text, out)[0]["counts"] == undisturbed[0]["counts"]
 
+    def test_a_file_that_was_lost_is_made_again(self, text, undisturbed, tmp_path):
+        """A manifest alone is no set."""
+        made, folder = _make(text, tmp_path)
+        (folder / "qrels.parquet").unlink()
+        (folder / "000000.tar").write_bytes(b"cut short")
+        again, _ = _make(text, tmp_path)
+
+        assert again["files"] == made["files"]
+        assert storage.digest((folder / "000000.tar").read_bytes()) == undisturbed[0]["files"]["000000.tar"]["sha256"]
+        assert (folder / "qrels.parquet").exists()
+
     def test_on_s3(self, pools, s3):
         """Pools stay where they are, the set goes to a bucket and is read from there."""
         text = _recipe(pools, "equal()", others=("sample(images=5)",))

@@ -344,6 +344,15 @@ def test_a_killed_run_goes_on(vectors, tmp_path, monkeypatch, pieces):
     assert _found(vectors, tmp_path / "killed")["seconds"] == done["seconds"]  # nothing was compared again
 
 
+def test_a_list_that_was_lost_is_made_again(vectors, tmp_path):
+    """A manifest alone is no result."""
+    done = _found(vectors, tmp_path)
+    (Path(done["uri"]) / "keep.parquet").unlink()
+
+    assert _found(vectors, tmp_path)["files"] == done["files"]
+    assert (Path(done["uri"]) / "keep.parquet").exists()
+
+
 def test_everything_on_s3(vectors, s3, tmp_path):
     """The work in between as well."""
     local = _found(vectors, tmp_path)

@@ -62,7 +62,7 @@ class CurationPlan:
     @property
     def is_done(self) -> bool:
         """Whether the set is there."""
-        return storage.read_manifest(self.uri) is not None
+        return storage.read_whole(self.uri) is not None
 
 
 def names_of(recipe: Recipe) -> list[str]:
@@ -119,11 +119,12 @@ def _tables(recipe: Recipe) -> list[str]:
 
 def curate(plan: CurationPlan, backend: Backend, reporter: Reporter) -> dict[str, Any]:
     """Make the set; its manifest, with its place under "uri"."""
-    manifest = storage.read_manifest(plan.uri)
+    manifest = storage.read_whole(plan.uri)
     if manifest is not None:
         reporter.say(f"{plan.uri} is there already, and nothing was read again")
         storage.delete_folder(storage.join(plan.uri, "pieces"))  # of a run that was killed at its very end
         return manifest | {"uri": plan.uri}
+    storage.delete(storage.join(plan.uri, storage.MANIFEST))  # of one that lost a file
     started = time.perf_counter()
     seconds: dict[str, float] = {}
     state = _scanned(plan, backend.workers(), reporter)

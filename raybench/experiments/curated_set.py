@@ -48,8 +48,11 @@ def write_set(
     review = pa.concat_tables([REVIEW.empty_table(), *finished.review])
     made = {"images": written, "queries": queries, "qrels": qrels, "dropped": dropped, "review": review}
     for name, table in made.items():
-        files[f"{name}.parquet"] = _facts(storage.write_table(storage.join(uri, f"{name}.parquet"), table), len(table))
-    files |= {name: _facts(sha256) for name, sha256 in tables.write_beir(uri, written, queries, qrels).items()}
+        sha256 = storage.write_table(storage.join(uri, f"{name}.parquet"), table)
+        files[f"{name}.parquet"] = _facts(uri, f"{name}.parquet", sha256) | {"rows": len(table)}
+    files |= {
+        name: _facts(uri, name, sha256) for name, sha256 in tables.write_beir(uri, written, queries, qrels).items()
+    }
     counts = {
         "queries": len(queries), "relevant": len(np.unique(asking.row_P)), "images": len(written),
         "judgments": len(qrels), "clusters": len(set(asking.clusters)),
@@ -70,7 +73,7 @@ def write_set(
         "steps": list(finished.steps), "files": files, "seconds": seconds,
     }  # fmt: skip
     page = card(manifest, _examples(finished), uri)
-    files["README.md"] = _facts(storage.write_bytes(storage.join(uri, "README.md"), page.encode()))
+    files["README.md"] = _facts(uri, "README.md", storage.write_bytes(storage.join(uri, "README.md"), page.encode()))
     return manifest
 
 
@@ -132,8 +135,8 @@ def _images(finished: Finished, index: pa.Table, tars: list[Tar]) -> pa.Table:
     return pa.table(columns)
 
 
-def _facts(sha256: str, rows: int | None = None) -> dict[str, Any]:
-    return {"sha256": sha256} | ({} if rows is None else {"rows": rows})
+def _facts(uri: str, name: str, sha256: str) -> dict[str, Any]:
+    return {"sha256": sha256, "size_bytes": storage.facts(storage.join(uri, name)).size_bytes}
 
 
 def expected(recipe: Recipe, counts: dict[str, Any]) -> dict[str, Any]:

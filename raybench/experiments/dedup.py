@@ -110,18 +110,19 @@ def plan_dedup(request: DedupRequest, out: str) -> DedupPlan:
     stamps = [[one.name, one.size_bytes, one.modified_ns] for one in file.files]
     recipe = asdict(request) | ({"most_cells": None, "seed": None} if request.exact else {})
     uri = storage.join(storage.absolute(out), "dedup", content_key("dedup", FORMAT, recipe, stamps))
-    done = storage.read_manifest(uri) is not None
+    done = storage.read_whole(uri) is not None
     return DedupPlan(request, uri, file.rows, file.dim, ranges, around.count_of(file.rows), done)
 
 
 def deduplicate(request: DedupRequest, out: str, workers: Workers, reporter: Reporter) -> dict[str, Any]:
     """Find groups and write them; the manifest, with its place under "uri"."""
     plan = plan_dedup(request, out)
-    manifest = storage.read_manifest(plan.uri)
+    manifest = storage.read_whole(plan.uri)
     if manifest is not None:
         reporter.say(f"{plan.uri} is there already, and nothing was compared again")
         storage.delete_folder(storage.join(plan.uri, "pieces"))  # of a run that was killed at its very end
         return manifest | {"uri": plan.uri}
+    storage.delete(storage.join(plan.uri, storage.MANIFEST))  # of one that lost a file
     started, seconds = time.perf_counter(), dict[str, float]()
     file = open_vectors(request.vectors)
     place = Place(anchored(request.vectors), storage.join(plan.uri, "pieces"), request.threshold)

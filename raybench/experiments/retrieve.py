@@ -42,11 +42,12 @@ def retrieve(
     """Retrieve and write; the manifest, with its place under "uri". `searching` opens a backend when one is needed."""
     plan, started, stages = plan_retrieve(request, out, makes=True), time.perf_counter(), Stages()
     out, uri = storage.absolute(out), str(plan.uri)
-    done, pieces = storage.read_manifest(uri), storage.join(uri, "pieces")
+    done, pieces = storage.read_whole(uri), storage.join(uri, "pieces")
     if done is not None:
         reporter.say(f"{uri} is there already, and nothing was searched again")
         storage.delete_folder(pieces)  # of a run that was killed at its very end
         return done | {"uri": uri}
+    storage.delete(storage.join(uri, storage.MANIFEST))  # of one that lost a file
     with stages.of("seeds"):
         seeds = collect(plan.sources, request.seeds, plan.file.dim, out, searching, reporter)
         unit_SD = strategies.unit_seeds(seeds.vectors_SD, seeds.names)

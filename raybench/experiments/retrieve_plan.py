@@ -69,7 +69,7 @@ class RetrievePlan:
     @property
     def is_done(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.uri is not None and storage.read_manifest(self.uri) is not None
+        return self.uri is not None and storage.read_whole(self.uri) is not None
 
 
 def plan_retrieve(request: RetrieveRequest, out: str, *, makes: bool = False) -> RetrievePlan:
