@@ -193,6 +193,16 @@ class TestASet:
         with pytest.raises(DataError, match=r"no part 'deev'.*dev"):
             SOURCES.make(f'curated("{made[1]}", split="deev")').open("")
 
+    def test_a_tar_that_is_not_of_the_set_is_not_read(self, made, tmp_path):
+        """What an interrupted run or a copy left in the folder."""
+        import shutil
+
+        folder = shutil.copytree(made[1], tmp_path / "set")
+        shutil.copy(folder / "000000.tar", folder / "000001.tar")
+        source = SOURCES.make(f'curated("{folder}")').open("")
+
+        assert sum(len(table) for shard in source.plan() for table in source.read(shard)) == made[0]["rows_out"]
+
     def test_beir_files_hold_the_same_judgments(self, made):
         """Header, tabs, and one file for each part."""
         judged = {(row["query_id"], row["image_id"], str(row["relevance"])) for row in _rows(made[1], "qrels")}
@@ -212,6 +222,49 @@ class TestASet:
             if name != "README.md":
                 assert storage.digest((made[1] / name).read_bytes()) == facts["sha256"]
         assert not (made[1] / "pieces").exists()
+
+
+class TestNames:
+    """Of pools, files and cells."""
+
+    def test_pools_of_one_shape_are_told_apart(self, tmp_path):
+        """Two folders with files of the same names and sizes: each is embedded as itself."""
+        for pool, colour in (("a", 20), ("b", 230)):
+            for number in range(4):
+                (tmp_path / pool).mkdir(exist_ok=True)
+                Image.new("RGB", (32, 32), (colour, 9 * number, 90)).save(tmp_path / pool / f"{number}.bmp")
+        (tmp_path / "a" / "c.csv").write_text("file_name,caption\n" + "".join(f"{n}.bmp,words {n}\n" for n in range(4)))
+        text = (
+            f"name: p\nencoders: ['{ENCODER_A}']\ntargets: {{images: 'folder(\"{tmp_path}/a\", captions=\"c.csv\")', prefix: a_}}\n"
+            f"distractors: [{{images: 'folder(\"{tmp_path}/b\")', prefix: b_}}]\nsteps: [near_duplicates(threshold=0.99)]\n"
+        )
+        made, folder = _make(text, tmp_path / "out")
+
+        kept = {row["image_id"][0] for row in _rows(folder, "images")}
+        assert kept == {"a", "b"}
+        assert all("of a_" in row["detail"] for row in _rows(folder, "dropped") if row["image_id"].startswith("a_"))
+        assert made["steps"][-1]["facts"]["complete"] is True
+
+    def test_names_of_pools_are_different(self):
+        """However they are called."""
+        text = "name: n\ntargets: {images: scenes(), name: a}\ndistractors: [{images: scenes(), name: a}, {images: scenes(), name: a-0}]\n"
+
+        assert len(set(curation.names_of(recipes.parse(text, "r")))) == 3
+
+    def test_a_card_shows_hostile_names_as_text(self):
+        """No picture is fetched and no cell is left by a file name."""
+        from raybench.curation.card import _code, _plain
+
+        assert _plain("![x](http://t/p.png) | <b> `c`") == "\\!\\[x\\](http://t/p.png) \\| \\<b\\> \\`c\\`"
+        assert _code("a` ![x](y) |") == "`a' ![x](y) \\|`"
+
+    def test_ids_of_queries_fit_into_tables(self, pools, tmp_path):
+        """A tab in an id would break a line of judgments in two."""
+        (tmp_path / "q.jsonl").write_text('{"query_id": "a\\tb", "text": "words"}')
+        (tmp_path / "r.jsonl").write_text('{"query_id": "a\\tb", "image_id": "a1.jpg"}')
+        more = f"queries: 'jsonl(\"{tmp_path}/q.jsonl\")'\nqrels: 'jsonl(\"{tmp_path}/r.jsonl\")'\n"
+        with pytest.raises(DataError, match="has a tab or a line break"):
+            _make(_recipe(pools, more=more), tmp_path)
 
 
 class TestTheSameSet:
@@ -413,6 +466,23 @@ class TestSteps:
         assert {row["source_id"] for row in _rows(folder, "images")} == {f"p{n:02d}.png" for n in range(0, 72, 4)}
         assert made["pools"][0]["dropped"] == {"no_caption": 8, "other_cluster": 54}
 
+    def test_a_tight_cluster_is_no_handful(self, pools, tmp_path):
+        """Two pictures that are alike are the tightest of clusters, and no subject."""
+        for number in range(60):
+            _save(_picture(7 + number % 3, (40 + number, 40)), tmp_path / "pool" / f"p{number:02d}.png")
+        for number in range(2):
+            _save(Image.new("RGB", (64, 64), (250, 250, 0)), tmp_path / "pool" / f"two{number}.png")
+        lines = ["file_name,caption", *(f"{path.name},words {path.stem}" for path in (tmp_path / "pool").glob("*.png"))]
+        (tmp_path / "pool" / "captions.csv").write_text("\n".join(lines))
+        text = (
+            f"name: c\nencoders: ['{ENCODER_A}']\ntargets:\n  images: 'folder(\"{tmp_path}/pool\", captions=\"captions.csv\")'\n"
+            "  steps: ['cluster(clusters=4, keep=1)']\n"
+        )
+        made, folder = _make(text, tmp_path / "out")
+
+        assert made["rows_out"] >= 10
+        assert not {row["source_id"] for row in _rows(folder, "images")} & {"two0.png", "two1.png"}
+
     def test_parts_of_a_split(self):
         """A cluster is in one part, shares are met, and nothing else matters."""
         clusters = [f"c{number // 5}" for number in range(20_000)]
@@ -423,6 +493,7 @@ class TestSteps:
         assert abs(shares["train"] / 20_000 - 0.8) < 0.03
         assert abs(shares["dev"] / 20_000 - 0.1) < 0.02
         assert splits_of(clusters[10:15], {"train": 0.8, "dev": 0.1, "test": 0.1}, 0) == parts[10:15]
+        assert splits_of(clusters, {"test": 0.1, "train": 0.8, "dev": 0.1}, 0) == parts
         for wrong in ({"a": 0.5, "b": 0.4}, {"a/b": 1.0}, {"a": 0.0, "b": 1.0}):
             with pytest.raises(RequestError):
                 check_split(wrong)
@@ -440,6 +511,13 @@ class TestSteps:
             assert (extension, opened.format, opened.mode) == ("jpg", "JPEG", "RGB")
             assert opened.size == (width, height) == wanted
         assert stored_picture(buffer.getvalue(), Pictures(0)) == (buffer.getvalue(), "bmp", *size)
+
+    def test_a_photograph_with_several_pictures_is_a_jpeg(self):
+        """Cameras write such files; kept as they are, they are JPEG to every reader."""
+        buffer = io.BytesIO()
+        _picture(1).save(buffer, "MPO", save_all=True, append_images=[_picture(2)])
+
+        assert stored_picture(buffer.getvalue(), Pictures(0))[:2] == (buffer.getvalue(), "jpg")
 
     def test_ids_are_names_of_files(self):
         """Whatever a pool calls a picture."""
@@ -562,11 +640,43 @@ class TestClassifiers:
         """A name, one of several names, a number; the first of two classes with one name; and what is unknown."""
         names = {0: "tench, Tinca tinca", 1: "cab, hack, taxi", 2: "crane", 3: "crane"}
 
-        assert labels_of(("taxi", "TENCH", 2, "crane"), names, "m") == (1, 0, 2)
+        assert labels_of(("taxi", "TENCH", 2), names, "m") == (1, 0, 2)
+        with pytest.raises(RequestError, match=r"several classes 'crane': 2 .crane. and 3 .crane.; give the number"):
+            labels_of(("crane",), names, "m")
         with pytest.raises(RequestError, match=r"no class 'taxy'.*taxi|cab"):
             labels_of(("taxy",), names, "m")
         with pytest.raises(RequestError, match="1,000, and m has 4"):
             labels_of("vehicles", names, "m")
+
+    def test_two_steps_of_one_model_are_two_classifications(self, vit, pools, tmp_path):
+        """What stays for one class and then for another is what stays for each alone."""
+        names = sorted((pools / "asked").glob("*.jpg"))
+        steps = []
+        for label in (1, 2):
+            recipe = HuggingFaceClassifier(str(vit), classes=(label,))
+            pixels = np.stack([recipe.preprocess().apply(Image.open(name).convert("RGB")) for name in names])
+            threshold = float(np.quantile(recipe.load("cpu", 1).images(pixels)[:, 0], 0.3)) + 1e-6
+            steps.append(f"'huggingface_classes(\"{vit}\", classes=[{label}], threshold={threshold})'")
+
+        def stay(*chosen: str) -> set[str]:
+            text = _recipe(pools).replace(
+                "distractors", "  steps:\n" + "".join(f"    - {one}\n" for one in chosen) + "distractors"
+            )
+            _, folder = _make(text, tmp_path)
+            return {row["source_id"] for row in _rows(folder, "images") if row["pool"] == "asked"}
+
+        both = stay(steps[0]) & stay(steps[1])
+        assert both == stay(*steps)
+        assert both not in (stay(steps[0]), stay(steps[1]))
+
+    def test_a_list_of_classes_is_its_content(self, vit, tmp_path):
+        """A file that changes under its name is another classifier."""
+        path = tmp_path / "classes.csv"
+        path.write_text("label\n1\n")
+        first = HuggingFaceClassifier(str(vit), classes=str(path)).fingerprint()
+        path.write_text("label\n2\n")
+
+        assert HuggingFaceClassifier(str(vit), classes=str(path)).fingerprint() != first
 
     def test_a_model_without_a_head_is_refused(self, tmp_path):
         """Transformers would fill the head with random numbers."""
@@ -594,7 +704,8 @@ class TestWrongRequests:
         ("steps:\n", "stepz:\n", "unknown key 'distractors.stepz'"),
         ("hard_negatives(images=5)", "hard_negativs(images=5)", "hard_negatives"),
         ("hard_negatives(images=5)", "hard_negatives(images=0)", "images=0"),
-        ("hard_negatives(images=5)", "suspects(encoders=['tiny()'])", "one witness is none"),
+        ("seed: 3", "steps: [\"suspects(encoders=['tiny()'])\"]", "one witness is none"),
+        ("hard_negatives(images=5)", "suspects()", "put it under steps of the recipe"),
         ("hard_negatives(images=5)", "near_duplicates(threshold=95.0)", "threshold=95"),
         ("hard_negatives(images=5)", "zero_shot(classes=['a'], others=['a'])", "'a' is on both sides"),
         ("hard_negatives(images=5)", "cluster(clusters=4, keep=4)", "chooses nothing"),

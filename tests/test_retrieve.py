@@ -159,7 +159,7 @@ def _oracle(
                 else "filtered" if row not in passes
                 else "seeds" if row in seeds and not request.keep_seeds
                 else "kept" if owner.get(row) == name
-                else "taken_by_an_earlier_query" if row in owner
+                else "taken_by_another_query" if row in owner
                 else "duplicates"
             )  # fmt: skip
             told[reason] += 1

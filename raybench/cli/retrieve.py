@@ -97,7 +97,7 @@ def _print_done(manifest: dict[str, Any]) -> None:
         left = ", ".join(
             f"{told[name]:,} {words}" for name, words in (
                 ("padded", "not found"), ("under_score", "under the score"), ("filtered", "filtered"), ("seeds", "seeds"),
-                ("taken_by_an_earlier_query", "taken by an earlier query"), ("duplicates", "near duplicates"),
+                ("taken_by_another_query", "taken by another query"), ("duplicates", "near duplicates"),
                 ("surplus", "not needed"),
             ) if told[name]
         )  # fmt: skip

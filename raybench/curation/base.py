@@ -132,6 +132,11 @@ class Stored(Protocol):
         ...
 
 
+Groups = tuple[Rows, npt.NDArray[np.float32], Mapping[str, Any]]
+"""For each vector the place of the one that stands for it (itself, or a close earlier one) and their cosine [M]; and what may
+have been missed."""
+
+
 class Work(Protocol):
     """What a step may ask for; everything that is made is kept, and is not made again by a rerun."""
 
@@ -157,8 +162,8 @@ class Work(Protocol):
         """The exact k nearest by cosine; ids are candidates."""
         ...
 
-    def groups(self, stored: Stored, threshold: float) -> tuple[Rows, npt.NDArray[np.float32]]:
-        """For each vector the place of the one that stands for it (itself, or a close earlier one), and their cosine [M]."""
+    def groups(self, stored: Stored, threshold: float) -> Groups:
+        """Which vector stands for which."""
         ...
 
 

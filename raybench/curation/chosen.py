@@ -19,9 +19,9 @@ from raybench.spec import content_key
 _ROW_GROUP = 65_536
 
 
-def write_choice(folder: str, shard_M: Rows, position_M: Rows) -> tuple[str, str]:
-    """Keep a choice of rows, ordered by shard and position; its address and key."""
-    key = content_key("choice", storage.digest(shard_M.tobytes()), storage.digest(position_M.tobytes()))
+def write_choice(folder: str, pool: str, shard_M: Rows, position_M: Rows) -> tuple[str, str]:
+    """Keep a choice of a pool's rows, ordered by shard and position; its address and key. `pool` is the key of the pool."""
+    key = content_key("choice", pool, storage.digest(shard_M.tobytes()), storage.digest(position_M.tobytes()))
     uri = storage.join(folder, f"{key}.parquet")
     if not storage.exists(uri):
         table = pa.table({"shard": shard_M, "position": position_M})

@@ -38,7 +38,7 @@ class HuggingFaceClassifier(HuggingFace):
     def fingerprint(self) -> str:
         """Of the model and the classes."""
         own = HuggingFace(self.name, self.precision, self.revision, self.trust_remote_code).fingerprint()
-        return content_key("classifier", own, self.classes, length=64)
+        return content_key("classifier", own, _content(self.classes), length=64)
 
     def load(self, device: str, threads: int) -> Encoder:
         """The model in evaluation mode. RequestError, in one sentence, for whatever cannot be loaded."""
@@ -161,7 +161,7 @@ class TimmClassifier:
         from importlib.metadata import version
 
         model = model_files.folder_digest(Path(self.name)) if self._is_folder else [self.name, version("timm")]
-        return content_key("timm classifier", model, self.precision, self.classes, length=64)
+        return content_key("timm classifier", model, self.precision, _content(self.classes), length=64)
 
     def load(self, device: str, threads: int) -> Encoder:
         """The model in evaluation mode. RequestError, in one sentence, for whatever cannot be loaded."""
@@ -201,16 +201,25 @@ def labels_of(classes: Classes, names: Mapping[int, str], model: str) -> tuple[i
                 f"classes={classes!r} are of ImageNet's 1,000, and {model} has {len(names)}; list its own, such as {names[0]!r}"
             )
         return tuple(one.label for one in class_list(classes))
-    by_name = {name.lower(): number for number, name in reversed(list(names.items()))}
+    by_name: dict[str, list[int]] = {}
     for number, name in names.items():
-        by_name |= {part.strip().lower(): number for part in name.split(",") if part.strip().lower() not in by_name}
+        for part in {name.lower(), *(part.strip().lower() for part in name.split(","))}:
+            by_name.setdefault(part, []).append(number)
     found = []
     for one in classes:
-        label: int | None = one if isinstance(one, int) else by_name.get(one.lower())
-        if label is None or label not in names:
+        labels = ([one] if one in names else []) if isinstance(one, int) else by_name.get(one.lower(), [])
+        if not labels:
             raise RequestError(f"{model} has no class {one!r}; {suggest(str(one), names.values())}")
-        found.append(label)
+        if len(labels) > 1:
+            told = " and ".join(f"{label} ({names[label]})" for label in labels)
+            raise RequestError(f"{model} has several classes {one!r}: {told}; give the number")
+        found.append(labels[0])
     return tuple(dict.fromkeys(found))
+
+
+def _content(classes: Classes) -> list[int] | Classes:
+    """What a named list holds: a file of classes may change under its name."""
+    return [one.label for one in class_list(classes)] if isinstance(classes, str) else classes
 
 
 def check_classes(classes: Classes, threshold: float, step: str) -> None:

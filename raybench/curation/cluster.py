@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from raybench.arrays import Rows
 from raybench.curation.base import Draft, Models, Verdict, Work, encoders_of, one_encoder
@@ -28,6 +29,7 @@ class Cluster:
     keep: int = 1
     by: Literal["image", "text"] = "image"
     near: str = ""
+    least: int = 0  # pictures of a tight cluster; 0: a quarter of an even share, since the tightest are single pictures
     encoder: str = ""  # none: the first of the recipe
 
     def check(self, encoders: Sequence[str]) -> None:
@@ -57,7 +59,8 @@ class Cluster:
         size_C = np.bincount(cluster_M, minlength=self.clusters)
         summed_C = np.bincount(cluster_M, cosine_MC.max(axis=1).astype(np.float64), minlength=self.clusters)
         tight_C = summed_C / np.maximum(size_C, 1)
-        wanted_C = tight_C
+        least = self.least or -(-len(row_M) // (4 * self.clusters))
+        wanted_C = np.where(size_C >= least, tight_C, -np.inf)
         if self.near:
             _, near_1D = work.embedded(encoder, rows[:0], [self.near])
             wanted_C = centroid_CD.astype(np.float64) @ near_1D[0].astype(np.float64)
@@ -103,10 +106,17 @@ def _unit(vector_MD: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
 def _centroids(vector_MD: npt.NDArray[np.float32], clusters: int, seed: int) -> npt.NDArray[np.float32]:
     import faiss
 
+    # Sums in one order: other threads would give other centroids, and so another set.
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
     means = faiss.Kmeans(
         vector_MD.shape[1], clusters, niter=_ROUNDS, seed=seed + 1, spherical=True, min_points_per_centroid=1,
         max_points_per_centroid=_PER_CLUSTER,
     )  # fmt: skip
-    means.train(np.ascontiguousarray(vector_MD))
+    try:
+        with threadpool_limits(1):
+            means.train(np.ascontiguousarray(vector_MD))
+    finally:
+        faiss.omp_set_num_threads(threads)
     centroid_CD: npt.NDArray[np.float32] = np.asarray(means.centroids, np.float32).reshape(clusters, -1)
     return centroid_CD

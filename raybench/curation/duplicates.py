@@ -3,8 +3,9 @@
 The order is that of candidates: pools as they are listed, so a copy of an answer among distractors is what goes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -54,11 +55,13 @@ class NearDuplicates:
     def judge(self, draft: Draft, rows: Rows, work: Work) -> Verdict:
         """Stars in the order of candidates: see `raybench dedup`."""
         stored, _ = work.embedded(one_encoder(self.encoder, work.encoders, "near_duplicates"), rows)
-        leader_M, cosine_M = work.groups(stored, self.threshold)
-        return _verdict(draft, rows, leader_M, "near_duplicate", [f"cosine {cosine:.4f}" for cosine in cosine_M])
+        leader_M, cosine_M, facts = work.groups(stored, self.threshold)
+        return _verdict(draft, rows, leader_M, "near_duplicate", [f"cosine {cosine:.4f}" for cosine in cosine_M], facts)
 
 
-def _verdict(draft: Draft, rows: Rows, leader_M: Rows, reason: str, details: list[str]) -> Verdict:
+def _verdict(
+    draft: Draft, rows: Rows, leader_M: Rows, reason: str, details: list[str], facts: Mapping[str, Any] | None = None
+) -> Verdict:
     """The rows that another stands for; places in `rows` become candidates."""
     places = np.flatnonzero(leader_M != np.arange(len(rows)))
     leader_N = np.arange(len(draft.candidates))
@@ -67,4 +70,4 @@ def _verdict(draft: Draft, rows: Rows, leader_M: Rows, reason: str, details: lis
     is_answer_N = draft.answers
     told = [f"of {other}, {details[place]}" for other, place in zip(draft.ids(standing), places.tolist(), strict=True)]
     moved = int(is_answer_N[gone].sum())
-    return Verdict(gone, [reason] * len(gone), told, {"answers_that_moved": moved}, leader_N)
+    return Verdict(gone, [reason] * len(gone), told, {"answers_that_moved": moved, **(facts or {})}, leader_N)

@@ -58,7 +58,7 @@ class HardNegatives:
         }
         return Verdict.of(
             np.setdiff1d(others, chosen), "not_near", asked=self.images, available=len(others),
-            nearest_of_each_query=depth, share_in_the_lists_of=shares,
+            chosen=len(chosen), nearest_of_each_query=depth, share_in_the_lists_of=shares,
         )  # fmt: skip
 
     def _nearest(self, encoder: str, draft: Draft, others: Rows, work: Work) -> Neighbors:

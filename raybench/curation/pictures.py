@@ -4,7 +4,7 @@
     pieces/pictures/00012.parquet    where each lies, and what it is; written last
 
 The order is one of chance, so that ties between scores, which go to the smaller row, favour neither answers nor
-distractors. A sample is `<id>.jpg`, `<id>.txt` with its captions (answers only) and `<id>.json`.
+distractors. A sample is `<id>.jpg`, `<id>.txt` with its captions (of targets that have some) and `<id>.json`.
 """
 
 import io
@@ -30,7 +30,7 @@ TAR_BYTES = 256 * 1024**2
 _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR,
 }  # fmt: skip
-_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
+_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "MPO": "jpg"}
 
 WRITTEN = pa.schema(
     [

@@ -6,9 +6,10 @@ picture that answers it. One encoder alone is no witness: being ahead of the ans
 Axes: Q queries, K results, P judged pairs.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +30,12 @@ REVIEW = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Pictures that all encoders place before the answer of `queries` queries of one cluster or more are set aside."""
+    """Pictures that all encoders find no further from `queries` queries of one cluster than the answer is are set aside."""
+
+    over_all: ClassVar[bool] = True  # without the answers beside it, no distractor can be held against one
 
     queries: int = 1  # of one cluster (captions of one picture) that must agree
-    margin: float = 0.0  # by which a suspect's cosine must exceed the answer's
+    margin: float = 0.0  # by which a suspect's cosine must exceed the answer's; 0: or be equal to it
     depth: int = 100  # an answer further down says nothing: the encoder does not know it
     encoders: tuple[str, ...] = ()  # none: the recipe's
 
@@ -64,7 +67,7 @@ class Suspects:
         enough = {row for (row, _), queries in clusters.items() if len(queries) >= self.queries}
         # The answer of another query is listed too, but stays: without it that query could not be asked.
         gone = np.array(sorted(row for row in enough if not draft.answers[row]), np.int64)
-        told = {row: len({query for query, other in agreed if other == row}) for row in gone.tolist()}
+        told = Counter(row for _, row in agreed)
         review = _review(draft, sorted(agreed), dict(zip(encoders, seen, strict=True)), set(gone.tolist()))
         details = [f"before the answer of {told[row]} queries by {len(encoders)} encoders" for row in gone.tolist()]
         return Verdict(
@@ -114,11 +117,11 @@ def _review(
     seen: dict[str, dict[tuple[int, int], tuple[float, float, int]]],
     gone: set[int],
 ) -> pa.Table:
-    listed = []
+    listed, ids = [], draft.candidates["image_id"].to_pylist()
     for query, row in agreed:
         for encoder, pairs in seen.items():
             cosine, of_answer, answer = pairs[query, row]
-            image_id, answer_id = draft.ids(np.array([row, answer]))
+            image_id, answer_id = ids[row], ids[answer]
             listed.append(
                 {
                     "image_id": image_id, "query_id": draft.asking.query_ids[query], "text": draft.asking.texts[query],

@@ -38,9 +38,9 @@ def check_split(split: Mapping[str, float]) -> None:
 
 def splits_of(clusters: Sequence[str], split: Mapping[str, float], seed: int) -> list[str]:
     """The part of each query, by the hash of its cluster: captions of one picture stay together."""
-    edges = np.cumsum(list(split.values()))
+    names = sorted(split)  # in whatever order a recipe lists them
+    edges = np.cumsum([split[name] for name in names])
     place_Q = hash_of(clusters, seed, "split").astype(np.float64) / 2.0**64
-    names = list(split)
     return [names[min(place, len(names) - 1)] for place in np.searchsorted(edges, place_Q, side="right").tolist()]
 
 

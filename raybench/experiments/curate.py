@@ -68,7 +68,13 @@ class CurationPlan:
 def names_of(recipe: Recipe) -> list[str]:
     """A name for each pool: its own, or that of its source; numbered where several share one."""
     names = [pool.name or Spec.parse(pool.images).name for pool in recipe.pools]
-    return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names)]
+    made: list[str] = []
+    for number, name in enumerate(names):
+        unique = name if names.count(name) == 1 else f"{name}-{number}"
+        while unique in made or (unique != name and unique in names):
+            unique += "+"
+        made.append(unique)
+    return made
 
 
 def plan_curation(recipe: Recipe, out: str) -> CurationPlan:

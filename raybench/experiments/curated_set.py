@@ -81,7 +81,8 @@ def _write_tars(
     recipe: Recipe, uri: str, finished: Finished, work: CurationWork
 ) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
     """Pieces by pool, then tars by hash; the table of images, and the tars' checksums."""
-    folder = storage.join(work.pieces, "pictures")
+    # Pieces are of these rows: a run that was interrupted may have kept others, if its models ran elsewhere.
+    folder = storage.join(work.pieces, f"pictures-{storage.digest(finished.rows.tobytes())[:16]}")
     candidates = finished.draft.candidates
     told = candidates.select(["image_id", "source_id", "captions", "metadata"]).take(pa.array(finished.rows))
     kept = Kept(

@@ -9,16 +9,16 @@ Axes: N candidates, M vectors, Q queries, D dimensions, K results.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from raybench import storage
 from raybench.arrays import FloatMatrix, Neighbors, Rows, Vectors
 from raybench.collection import Collection, open_collection
-from raybench.curation.base import Stored
+from raybench.curation.base import Groups, Stored
 from raybench.curation.chosen import Chosen, write_choice
 from raybench.curation.scan import Pool
 from raybench.embedding.job import EmbedJob, TextSource
@@ -38,6 +38,7 @@ from raybench.transforms import TRANSFORMS
 Dtype = Literal["float16", "float32"]
 
 _BLOCK = 65_536
+_ALL_PAIRS = 20_000  # vectors, up to which every pair is compared, since cells take longer
 _WHOLE = 20_000  # pictures of a pool that are embedded whole, so that later steps and other recipes find them there
 
 
@@ -76,12 +77,15 @@ class Picked:
     def block(self, start: int, stop: int) -> FloatMatrix:
         """Vectors start to stop."""
         taken, first = list[FloatMatrix](), 0
-        for part, places in zip(self.parts, self.places, strict=True):
+        for collection, places in zip(self.parts, self.places, strict=True):
             wanted = places[max(0, start - first) : max(0, stop - first)]
             first += len(places)
-            if len(wanted):
-                low = int(wanted[0])
-                taken.append(part.load(low, int(wanted[-1]) + 1).matrix_ND[wanted - low])
+            # File by file: few rows of many files would otherwise bring all of the files along.
+            edges = np.cumsum([0, *(part.rows for part in collection.parts)])
+            for low, high in pairwise(edges.tolist()):
+                here = wanted[np.searchsorted(wanted, low) : np.searchsorted(wanted, high)]
+                if len(here):
+                    taken.append(collection.load(low, high).matrix_ND[here - low])
         if not taken:
             return np.zeros((0, 0), np.float32)
         return taken[0] if len(taken) == 1 else np.concatenate(taken)
@@ -113,7 +117,7 @@ class CurationWork:
     backend: Backend
     workers: Workers
     reporter: Reporter
-    made: dict[tuple[str, int], list[tuple[Rows, Collection]]]
+    made: dict[tuple[str, int], list[tuple[Rows, Collection]]]  # by the model's content and dtype, and the pool
     soon: Soon
 
     @property
@@ -153,28 +157,29 @@ class CurationWork:
 
     def nearest(self, queries_QD: FloatMatrix, stored: Stored, k: int) -> Neighbors:
         """The exact k nearest; the vectors are of unit length, so inner products are cosines."""
-        if not isinstance(stored, Picked) or not len(queries_QD):
+        if not isinstance(stored, Picked) or not len(queries_QD) or not len(stored):
             return Neighbors(np.full((len(queries_QD), k), -1), np.full((len(queries_QD), k), -np.inf))
         with self.backend.exact(stored, TRANSFORMS.make("stored()").fit(None, 0), Exact(), self.recipe.shards) as index:
             found = index.search(np.ascontiguousarray(queries_QD), k)
         ids_QK = np.where(found.ids_QK >= 0, stored.rows[found.ids_QK], -1)
         return Neighbors(ids_QK, found.scores_QK)
 
-    def groups(self, stored: Stored, threshold: float) -> tuple[Rows, npt.NDArray[np.float32]]:
-        """Stars of `raybench dedup`, as places among the vectors, and the cosine of each to its representative."""
+    def groups(self, stored: Stored, threshold: float) -> Groups:
+        """Stars of `raybench dedup`, as places among the vectors; all pairs are compared where there are few."""
         leader_M, cosine_M = np.arange(len(stored)), np.ones(len(stored), np.float32)
         if len(stored) < 2 or not isinstance(stored, Picked):
-            return leader_M, cosine_M
+            return leader_M, cosine_M, {}
         uri = storage.join(self.pieces, "vectors", f"{stored.checksum[:32]}.npy")
         if not storage.exists(uri):
             _write_npy(uri, stored)
-        request = DedupRequest(f"npy({uri!r})", threshold, seed=self.seed)
+        request = DedupRequest(f"npy({uri!r})", threshold, exact=len(stored) <= _ALL_PAIRS, seed=self.seed)
         made = deduplicate(request, self.pieces, self.workers, self.reporter)
         groups = storage.read_table(storage.join(made["uri"], "groups.parquet"))
         gone = groups["row"].to_numpy()
         leader_M[gone] = groups["representative"].to_numpy()
         cosine_M[gone] = groups["cosine"].to_numpy()
-        return leader_M, cosine_M
+        names = ("complete", "rows_in_too_many_cells", "checked")
+        return leader_M, cosine_M, {name: made[name] for name in names if made.get(name) is not None}
 
     def _pictures(
         self,
@@ -187,12 +192,13 @@ class CurationWork:
         dtype: Dtype = "float16",
     ) -> Stored:
         """Vectors of some candidates: of each pool, out of what was embedded before if it is all there."""
+        model = content_key(recipe.fingerprint(), dtype)
         own = self._by_pool(rows)
         wanted = self._by_pool(np.union1d(rows, self.soon.rows)) if with_soon else own
         missing = {
             number: self._or_whole(number, some)
             for number, some in wanted.items()
-            if self._before(spec, number, own.get(number, some)) is None
+            if self._before(model, number, own.get(number, some)) is None
         }
         jobs = {number: self._image_job(number, spec, recipe, some, dtype) for number, some in missing.items()}
         if jobs or any(storage.read_manifest(job.uri) is None for job in more):
@@ -203,12 +209,12 @@ class CurationWork:
             if len(collection) != len(missing[number]):
                 raise WorkError(
                     f"{len(missing[number]) - len(collection)} pictures of {self.recipe.pools[number].images} cannot be read that could "
-                    "before; did the files change? run the same command again"
+                    f"before; did the files change? delete {job.uri} and run again"
                 )
-            self.made.setdefault((spec, number), []).append((missing[number], collection))
+            self.made.setdefault((model, number), []).append((missing[number], collection))
         parts, places = [], []
         for number, some in own.items():
-            found = self._before(spec, number, some)
+            found = self._before(model, number, some)
             if found is None:
                 raise WorkError(f"{spec} left no vectors; this is a defect of raybench")
             parts.append(found[1])
@@ -222,9 +228,9 @@ class CurationWork:
     def _by_pool(self, rows: Rows) -> dict[int, Rows]:
         return {number: rows[self.pool_N[rows] == number] for number in np.unique(self.pool_N[rows]).tolist()}
 
-    def _before(self, spec: str, pool: int, rows: Rows) -> tuple[Rows, Collection] | None:
+    def _before(self, model: str, pool: int, rows: Rows) -> tuple[Rows, Collection] | None:
         """A collection that holds all these candidates."""
-        known = self.made.get((spec, pool), [])
+        known = self.made.get((model, pool), [])
         return next((one for one in known if np.isin(rows, one[0], assume_unique=True).all()), None)
 
     def _image_job(self, pool: int, spec: str, recipe: EncoderRecipe, rows: Rows, dtype: Dtype) -> EmbedJob:
@@ -237,8 +243,9 @@ class CurationWork:
     def chosen(self, pool: int, rows: Rows) -> Chosen:
         """Some of a pool's candidates as a source."""
         shards, positions = self.shard_N[rows], self.position_N[rows]
-        uri, key = write_choice(storage.join(self.out, "choices"), shards, positions)
         opened, planned = self.pools[pool]
+        scanned = opened.folder.rpartition("/")[2]  # the key of what was read there: two pools are never taken for one
+        uri, key = write_choice(storage.join(self.out, "choices"), scanned, shards, positions)
         return Chosen(opened.source, tuple(planned[number] for number in np.unique(shards).tolist()), uri, key)
 
 

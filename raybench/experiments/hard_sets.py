@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raybench.errors import RequestError
 from raybench.experiments import curate, recipe
 from raybench.experiments.backend import Backend
 from raybench.experiments.evaluation import Evaluation, Hard
 from raybench.experiments.paired import compare
-from raybench.experiments.pairing import stored_experiments
+from raybench.experiments.pairing import Stored, stored_experiments
 from raybench.experiments.prepared import Prepared, embed_ahead, prepare
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Cell, Run, Sheet
@@ -51,10 +52,10 @@ def measure_hard_sets(progress: Run, evaluation: Evaluation, backend: Backend, r
         _Measured(manifest, run(one, backend, reporter, "")) for manifest, one in zip(manifests, ready, strict=True)
     ]
     progress.sets += [one.out for one in ready]
-    progress.sheets += [_hardness(hard, made, evaluation), _accounts(made)]
+    progress.sheets += [_hardness(progress, hard, made, evaluation), _accounts(made)]
 
 
-def _hardness(hard: Hard, made: Sequence[_Measured], evaluation: Evaluation) -> Sheet:
+def _hardness(progress: Run, hard: Hard, made: Sequence[_Measured], evaluation: Evaluation) -> Sheet:
     """The measure of every encoder on every set, and its difference to the first set on the queries that are the same."""
     stored = [{one.facet("encoder"): one for one in stored_experiments(each.run.out)} for each in made]
     rows: list[tuple[Cell, ...]] = []
@@ -64,9 +65,7 @@ def _hardness(hard: Hard, made: Sequence[_Measured], evaluation: Evaluation) -> 
             record = own.records[str(parse_measure(hard.measure))]
             against: tuple[Cell, ...] = (None, None, None, None)
             if own is not first:
-                found = compare(first, own, [hard.measure], evaluation.intervals, evaluation.seed, top=0)
-                [line] = found.lines
-                against = (line.difference.value, line.difference.low, line.difference.high, found.queries)
+                against = _against(first, own, hard, evaluation, progress)
             facts = (
                 encoder,
                 each.manifest["name"],
@@ -86,6 +85,20 @@ def _hardness(hard: Hard, made: Sequence[_Measured], evaluation: Evaluation) -> 
         "clusters. `raybench compare` of two folders below sets/ tells the queries."
     )
     return Sheet("Hard sets", note, columns, tuple(rows))
+
+
+def _against(first: Stored, own: Stored, hard: Hard, evaluation: Evaluation, progress: Run) -> tuple[Cell, ...]:
+    """The difference to the first set, and over how many queries; nothing where no query is the same, which is a warning."""
+    try:
+        found = compare(first, own, [hard.measure], evaluation.intervals, evaluation.seed, top=0)
+    except RequestError as fault:
+        progress.warnings.append(f"hard sets: {fault}")
+        return (None, None, None, 0)
+    if found.left_out:
+        told = ", ".join(f"{count:,} {reason}" for reason, count in found.left_out.items())
+        progress.warnings.append(f"hard sets: {found.queries:,} queries are shared; left out: {told}")
+    [line] = found.lines
+    return (line.difference.value, line.difference.low, line.difference.high, found.queries)
 
 
 def _accounts(made: Sequence[_Measured]) -> Sheet:

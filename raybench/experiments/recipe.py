@@ -101,6 +101,12 @@ def _check(recipe: Recipe) -> None:
         SOURCES.make(pool.images)
         if any(mark in pool.prefix for mark in "./\\ "):
             raise RequestError(f"prefix={pool.prefix!r} cannot begin the name of a file; use letters, digits, _ and -")
+    for pool in recipe.distractors:
+        alone = next((text for text in pool.steps if getattr(STEPS.make(text), "over_all", False)), None)
+        if alone is not None:
+            raise RequestError(
+                f"{alone} is a step of one pool, and holds pictures against answers; put it under steps of the recipe"
+            )
     for text in (*(text for pool in recipe.pools for text in pool.steps), *recipe.steps):
         step = STEPS.make(text)
         step.check(recipe.encoders)

@@ -148,13 +148,13 @@ def _metadata(request: RetrieveRequest, file: VectorFile) -> Metadata | None:
 
 
 def _image_shards(request: RetrieveRequest, out: str, *, makes: bool) -> list[list[Any]] | None:
-    """Names and sizes of the seeds' images; None where they would have to be made, and must not."""
+    """What tells the seeds' images from others; None where they would have to be made, and must not."""
     if request.images is None:
         return []
     recipe, place = SOURCES.make(request.images), storage.join(storage.absolute(out), "datasets")
     if not makes and not recipe.is_ready(place):
         return None
-    return [[shard.name, shard.size_bytes, shard.modified_ns] for shard in recipe.open(place).plan()]
+    return [[shard.name, shard.size_bytes, shard.modified_ns, shard.fingerprint] for shard in recipe.open(place).plan()]
 
 
 def stamps(file: VectorFile | Metadata) -> list[list[Any]]:

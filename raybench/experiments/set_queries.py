@@ -42,6 +42,11 @@ def _of_tables(queries: pa.Table, qrels: pa.Table, own: pa.Table) -> Asking:
     """Judged queries; judgments name pictures as the pool does."""
     row_of = {source_id: row for row, source_id in enumerate(own["source_id"].to_pylist())}
     new_id = dict(zip(own["source_id"].to_pylist(), own["image_id"].to_pylist(), strict=True))
+    broken = next((one for one in queries["query_id"].to_pylist() if any(ord(mark) < 32 for mark in one)), None)
+    if broken is not None:
+        raise DataError(
+            f"query id {broken!r} has a tab or a line break, which tables of judgments cannot hold; rename it"
+        )
     number_of = {query_id: number for number, query_id in enumerate(queries["query_id"].to_pylist())}
     pairs = [
         (number_of[row["query_id"]], row_of[row["image_id"]], row["relevance"])

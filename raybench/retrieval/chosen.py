@@ -1,6 +1,6 @@
 """What an index gave to each query, and which query keeps which row: every row of every answer is counted once.
 
-    found = under score + filtered + seeds + taken by an earlier query + duplicates + surplus + kept
+    found = under score + filtered + seeds + taken by another query + duplicates + surplus + kept
     asked = found + padded
 
 A row of an answer is counted under the first that applies. Rows have one owner: the query that has it at the better rank,
@@ -21,7 +21,7 @@ from raybench.errors import WorkError
 from raybench.search.certified.found import slots
 
 Flags = npt.NDArray[np.bool_]
-REASONS = ("under_score", "filtered", "seeds", "taken_by_an_earlier_query", "duplicates", "surplus", "kept")
+REASONS = ("under_score", "filtered", "seeds", "taken_by_another_query", "duplicates", "surplus", "kept")
 
 
 @dataclass(slots=True, eq=False)

@@ -39,7 +39,8 @@ class Curated:
         splits = manifest["counts"]["splits"]
         if self.split is not None and self.split not in splits:
             raise DataError(f"{folder} has no part {self.split!r}; {suggest(self.split, splits)}")
-        return CuratedSet(folder, self.split, WebDataset(folder).open(datasets_uri))
+        tars = tuple(storage.join(folder, name) for name in sorted(manifest["files"]) if name.endswith(".tar"))
+        return CuratedSet(folder, self.split, WebDataset(tars).open(datasets_uri))
 
 
 @dataclass(frozen=True, slots=True)
