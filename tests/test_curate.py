@@ -258,6 +258,41 @@ class TestNames:
         assert _plain("![x](http://t/p.png) | <b> `c`") == "\\!\\[x\\](http://t/p.png) \\| \\<b\\> \\`c\\`"
         assert _code("a` ![x](y) |") == "`a' ![x](y) \\|`"
 
+    def test_what_was_given_and_is_not_in_the_set_is_counted(self, pools, tmp_path, capsys):
+        """Judgments of pictures that are not there, of unknown queries, of no relevance; and a query that is left with none."""
+        rows = [
+            ("q1", "a1.jpg", 1),
+            ("q1", "gone.jpg", 1),
+            ("q2", "gone.jpg", 1),
+            ("q3", "a2.jpg", 0),
+            ("q9", "a3.jpg", 1),
+        ]
+        (tmp_path / "q.jsonl").write_text("".join(f'{{"query_id": "q{n}", "text": "words {n}"}}\n' for n in (1, 2, 3)))
+        (tmp_path / "r.jsonl").write_text(
+            "".join(f'{{"query_id": "{q}", "image_id": "{i}", "relevance": {g}}}\n' for q, i, g in rows)
+        )
+        file = tmp_path / "r.yaml"
+        tables = f"queries: 'jsonl(\"{tmp_path}/q.jsonl\")'\nqrels: 'jsonl(\"{tmp_path}/r.jsonl\")'\n"
+        file.write_text(_recipe(pools, more=tables + "split: {dev: 0.5, test: 0.5}\n"))
+        with pytest.raises(SystemExit):
+            main(["curate", str(file), "--out", str(tmp_path / "out"), "--local", "--json"])
+        told = capsys.readouterr().out
+        made = json.loads(told.splitlines()[-1])
+
+        assert made["given"] == {
+            "queries": 3, "judgments": 5,
+            "dropped": {
+                "judgment_of_missing_picture": 2, "judgment_of_no_relevance": 1, "judgment_of_unknown_query": 1,
+                "query_without_answer": 2,
+            },
+        }  # fmt: skip
+        assert made["counts"]["queries"] == 1 == sum(made["counts"]["splits"].values())
+        assert "of 3 queries and 5 judgments that were given, not in the set" in told
+        assert "no query fell to" in told
+        assert set(made["counts"]["splits"]) == {"dev", "test"}
+        for part in ("dev", "test"):
+            assert (Path(made["uri"]) / "beir" / "qrels" / f"{part}.tsv").read_text().startswith("query-id\tcorpus-id")
+
     def test_ids_of_queries_fit_into_tables(self, pools, tmp_path):
         """A tab in an id would break a line of judgments in two."""
         (tmp_path / "q.jsonl").write_text('{"query_id": "a\\tb", "text": "words"}')

@@ -21,6 +21,7 @@ from raybench.experiments.retrieve_plan import RetrieveRequest, plan_retrieve
 from raybench.experiments.workers import LocalWorkers
 from raybench.retrieval.chosen import REASONS
 from raybench.retrieval.metadata import open_metadata
+from raybench.retrieval.output import Columns
 from raybench.retrieval.where import Where
 from raybench.search import strategies
 
@@ -390,6 +391,22 @@ def test_captions_of_any_kind_come_out(place, tmp_path):
         assert one["url"] == f"https://host/{one['row']}"
 
 
+def test_what_is_not_a_number_is_no_value():
+    """A row without a value passes no comparison, whichever way it is written, and is none."""
+    table = pa.table({"x": pa.array([0.2, float("nan"), None, 0.7])})
+    for text, wanted in (
+        ("x < 0.5", [True, False, False, False]), ("not x < 0.5", [False, False, False, True]),
+        ("x != 0.2", [False, False, False, True]), ("x is None", [False, True, True, False]),
+    ):  # fmt: skip
+        assert Where.parse(text).mask(table).tolist() == wanted, text
+
+
+def test_ids_of_the_metadata_are_the_ids_of_results():
+    """Whether they are called image_id or id."""
+    for names, wanted in ((["id", "url"], "id"), (["image_id", "id"], "image_id"), (["url"], None)):
+        assert Columns.of(pa.schema([(name, pa.string()) for name in names]), ()).id == wanted
+
+
 @pytest.mark.parametrize(
     ("where", "wanted"),
     [
@@ -486,6 +503,7 @@ WRONG = {
     "the metadata has no column 'widht'": ["--nb-images-knn", "5", "--where", "widht > 5"],
     "is not there": ["--nb-images-knn", "5", "--seeds", "nowhere.npy"],
     "holds no Parquet": ["--nb-images-knn", "5", "--metadata", "nowhere"],
+    "--dedup 0.9 and --no-dedup contradict each other": ["--nb-images-knn", "5", "--dedup", "0.9", "--no-dedup"],
     "--min-score nan is no score": ["--nb-images-knn", "5", "--min-score", "nan"],
 }
 

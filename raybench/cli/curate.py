@@ -49,14 +49,13 @@ def command(
     # What is expected is no part of the set, so it is compared anew with a set that was there already.
     manifest |= {"expected": curate.expected(loaded, manifest["counts"])}
     print_done(manifest)
-    is_met = manifest["expected"].get("is_met", True)
-    if as_json:
-        click.echo(json.dumps({"ok": is_met or not expect, **manifest}, ensure_ascii=False))
-    if expect and not is_met:
+    if expect and not manifest["expected"].get("is_met", True):
         wanted, found = manifest["expected"]["wanted"], manifest["expected"]["found"]
         raise WorkError(
-            f"the set has {found}, and {recipe} expects {wanted}; `dropped.parquet` says what became of each row"
+            f"the set has {found}, and {recipe} expects {wanted}; dropped.parquet in {manifest['uri']} says what became of each row"
         )
+    if as_json:
+        click.echo(json.dumps({"ok": True, **manifest}, ensure_ascii=False))
 
 
 def print_done(manifest: dict[str, Any]) -> None:
@@ -80,8 +79,20 @@ def print_done(manifest: dict[str, Any]) -> None:
         f"{manifest['rows_in']:,} rows: {manifest['rows_out']:,} in the set, {sum(manifest['dropped'].values()):,} dropped; "
         f"{counts['queries']:,} queries, {counts['relevant']:,} pictures that answer them; {manifest['seconds']['all']:.1f} s"
     )
+    given = manifest["given"]
+    if given["dropped"]:
+        lost = ", ".join(f"{reason} {count:,}" for reason, count in given["dropped"].items())
+        click.echo(
+            f"of {given['queries']:,} queries and {given['judgments']:,} judgments that were given, not in the set: {lost}"
+        )
     if counts["to_review"]:
-        click.echo(f"{counts['to_review']:,} suspected false negatives are listed in review.parquet")
+        click.echo(
+            f"{counts['suspects_removed']:,} suspected false negatives were set aside; review.parquet lists them and "
+            f"{counts['to_review'] - counts['suspects_removed']:,} pictures that too few queries suspect"
+        )
+    empty = [name for name, count in counts["splits"].items() if not count]
+    if empty:
+        click.echo(f"no query fell to {', '.join(empty)}: {counts['clusters']:,} clusters are few for so many parts")
     if expected:
         told = ", ".join(
             f"{name} {expected['found'][name]:,} of {count:,}" for name, count in expected["wanted"].items()

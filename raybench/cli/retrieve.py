@@ -45,9 +45,7 @@ from raybench.cli.evaluate import backend, choose_blas, workers
     "--metadata", metavar="PLACE", help="Parquet with a row for each vector, in order; clip-retrieval's is found."
 )
 @click.option("--columns", multiple=True, metavar="NAME", help="Also copy a column of the metadata (repeatable).")
-@click.option(
-    "--dedup", "threshold", type=float, default=0.95, show_default=True, help="The least cosine of near duplicates."
-)
+@click.option("--dedup", "threshold", type=float, help="The least cosine of near duplicates.  [default: 0.95]")
 @click.option(
     "--cells", type=int, default=4, show_default=True, help="Where near duplicates meet: cells of a row, at most."
 )
@@ -60,7 +58,7 @@ from raybench.cli.evaluate import backend, choose_blas, workers
 @click.option("--dry-run", is_flag=True, help="Print the plan and start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 def command(
-    corpus: str, out: str, threshold: float, no_dedup: bool, columns: tuple[str, ...], local: bool, dry_run: bool,
+    corpus: str, out: str, threshold: float | None, no_dedup: bool, columns: tuple[str, ...], local: bool, dry_run: bool,
     as_json: bool, **asked: Any,
 ) -> None:  # fmt: skip
     """Make a collection: what an index finds for seeds, filtered, without near duplicates, with its urls and captions.
@@ -74,7 +72,10 @@ def command(
     from raybench.experiments.retrieve_plan import RetrieveRequest, plan_retrieve
     from raybench.preflight import check_writable
 
-    request = RetrieveRequest(corpus, columns=columns, dedup=None if no_dedup else threshold, **asked)
+    if no_dedup and threshold is not None:
+        raise click.UsageError(f"--dedup {threshold:g} and --no-dedup contradict each other; leave one of them out")
+    dedup = None if no_dedup else 0.95 if threshold is None else threshold
+    request = RetrieveRequest(corpus, columns=columns, dedup=dedup, **asked)
     out = storage.absolute(out)
     plan = plan_retrieve(request, out)  # what is wrong is said before Ray starts
     if dry_run:
@@ -96,9 +97,9 @@ def _print_done(manifest: dict[str, Any]) -> None:
     for strategy, told in manifest["by_strategy"].items():
         left = ", ".join(
             f"{told[name]:,} {words}" for name, words in (
-                ("padded", "not found"), ("under_score", "under the score"), ("filtered", "filtered"), ("seeds", "seeds"),
+                ("padded", "padded"), ("under_score", "under the score"), ("filtered", "filtered"), ("seeds", "seeds"),
                 ("taken_by_another_query", "taken by another query"), ("duplicates", "near duplicates"),
-                ("surplus", "not needed"),
+                ("surplus", "surplus"),
             ) if told[name]
         )  # fmt: skip
         queries = f"{told['queries']:,} quer{'y' if told['queries'] == 1 else 'ies'}"
@@ -111,6 +112,8 @@ def _print_done(manifest: dict[str, Any]) -> None:
         click.echo(f"seeds lost, {kind}: " + ", ".join(f"{reason} {count}" for reason, count in reasons.items()))
     ended = ", ".join(f"{one}: {count:,}" for one, count in manifest["ended"].items())
     click.echo(f"{ended}; {manifest['seconds']['all']:.1f} s")
+    if not manifest["account"]["kept"]:
+        click.echo("warning: nothing was kept; the account above says at which rule rows were left out")
     without = manifest["without_url"] + manifest["url_not_http"]
     click.echo(
         f"{manifest['img2dataset_rows']:,} rows for img2dataset"

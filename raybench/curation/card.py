@@ -12,7 +12,7 @@ def card(manifest: Mapping[str, Any], examples: Mapping[str, Sequence[Mapping[st
     """The text of README.md in the folder of a set."""
     files = [(_plain(name), _code(facts["sha256"])) for name, facts in manifest["files"].items()]
     lines = [
-        f"# {_plain(manifest['name'])}", "", _summary(manifest["counts"]), "", *_expected(manifest["expected"]),
+        f"# {_plain(manifest['name'])}", "", _summary(manifest["counts"]), "", *_given(manifest["given"]), *_expected(manifest["expected"]),
         "## What it is made of", "", *_pools(manifest["pools"]), "",
         "Rows = pictures in the set + rows dropped, for every pool. Pictures belong to those whom the sources name.", "",
         "## Steps", "", *_steps(manifest["steps"]), "",
@@ -72,6 +72,16 @@ def _summary(counts: Mapping[str, Any]) -> str:
         f"{counts['queries']:,} queries, {counts['relevant']:,} pictures that answer them, {counts['images']:,} pictures in all. "
         f"{counts['judgments']:,} judgments, {counts['clusters']:,} clusters of queries. Parts: {parts}."
     )
+
+
+def _given(given: Mapping[str, Any]) -> list[str]:
+    if not given["dropped"]:
+        return []
+    lost = ", ".join(f"{reason} {count:,}" for reason, count in given["dropped"].items())
+    return [
+        f"Given were {given['queries']:,} queries and {given['judgments']:,} judgments; not in the set: {_plain(lost, 400)}.",
+        "",
+    ]
 
 
 def _expected(expected: Mapping[str, Any]) -> list[str]:

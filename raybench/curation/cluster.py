@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from raybench.arrays import Rows
 from raybench.curation.base import Draft, Models, Verdict, Work, encoders_of, one_encoder
-from raybench.errors import RequestError
+from raybench.errors import RequestError, WorkError
 
 _PER_CLUSTER = 256
 _ROUNDS = 25
@@ -49,7 +49,7 @@ class Cluster:
         encoder = one_encoder(self.encoder, work.encoders, "cluster")
         row_M, vector_MD = self._vectors(draft, rows, work, encoder)
         if len(row_M) < self.clusters:
-            raise RequestError(
+            raise WorkError(
                 f"cluster(clusters={self.clusters}) has {len(row_M)} pictures{' with captions' if self.by == 'text' else ''}; "
                 "ask for fewer clusters"
             )

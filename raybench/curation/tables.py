@@ -10,7 +10,7 @@ beir/               corpus.jsonl, queries.jsonl, qrels/<split>.tsv
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -60,8 +60,10 @@ def qrels_table(asking: Asking, image_ids: pa.ChunkedArray | pa.Array) -> pa.Tab
     ).cast(JUDGMENT_ROWS)
 
 
-def write_beir(folder: str, images: pa.Table, queries: pa.Table, qrels: pa.Table) -> dict[str, str]:
-    """BEIR's files; a document has no text but the place of its picture. Their checksums by name."""
+def write_beir(
+    folder: str, images: pa.Table, queries: pa.Table, qrels: pa.Table, split: Iterable[str]
+) -> dict[str, str]:
+    """BEIR's files, one of judgments for each part; a document has no text but the place of its picture. Their checksums."""
     files = {
         "beir/corpus.jsonl": _lines(
             {"_id": row["image_id"], "title": "", "text": "", "image": f"{row['tar']}#{row['member']}"}
@@ -73,7 +75,7 @@ def write_beir(folder: str, images: pa.Table, queries: pa.Table, qrels: pa.Table
         ),
     }
     split_of = dict(zip(queries["query_id"].to_pylist(), queries["split"].to_pylist(), strict=True))
-    parts: dict[str, list[str]] = {name: [] for name in dict.fromkeys(split_of.values())}
+    parts: dict[str, list[str]] = {name: [] for name in split}
     for row in qrels.to_pylist():
         parts[split_of[row["query_id"]]].append(f"{row['query_id']}\t{row['image_id']}\t{row['relevance']}\n")
     for name, lines in parts.items():

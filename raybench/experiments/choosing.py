@@ -85,10 +85,10 @@ class Choosing:
             found, scores = len(self.answers.rows[query]), self.answers.scores[query]
             if not need:
                 told.append("met")
-            elif not self.rules.refill:
-                told.append("asked once")
             elif asked >= self.file.rows:
                 told.append("every row was asked for")
+            elif not self.rules.refill:
+                told.append("asked once")
             elif found < asked:
                 told.append("the index gives no more")
             elif scores[-1] < self.rules.least_score:

@@ -32,7 +32,7 @@ from raybench.experiments.curation_work import CurationWork, Soon
 from raybench.experiments.prepared import UPSTREAM
 from raybench.experiments.recipe import Recipe, dump
 from raybench.experiments.reporting import Reporter
-from raybench.experiments.set_queries import first_asking
+from raybench.experiments.set_queries import Given, first_asking
 from raybench.experiments.workers import Workers
 from raybench.sources import SOURCES
 from raybench.sources.base import Shard, notes_of
@@ -161,6 +161,7 @@ class _State:
     dropped: list[dict[str, str]]
     steps: list[dict[str, Any]]
     review: list[pa.Table]
+    given: Given
 
     def finished(self) -> Finished:
         """What is left, after a last look at the account."""
@@ -174,10 +175,10 @@ class _State:
                     "defect of raybench"
                 )
         if not len(self.draft.asking):
-            raise DataError("no query is left: every picture that answers one was dropped; see the steps of the recipe")
+            raise WorkError("no query is left: every picture that answers one was dropped; see the steps of the recipe")
         return Finished(
             tuple(self.names), self.draft, np.flatnonzero(self.is_kept_N), tuple(self.rows_in), tuple(self.dropped),
-            tuple(self.steps), tuple(self.review),
+            tuple(self.steps), tuple(self.review), self.given,
         )  # fmt: skip
 
 
@@ -207,8 +208,9 @@ def _scanned(plan: CurationPlan, workers: Workers, reporter: Reporter) -> _State
         _check_losses(plan.recipe, name, count, reasons)
     candidates = pa.concat_tables(tables).combine_chunks()
     _refuse_repeated(candidates, names)
-    asking = first_asking(plan.recipe, plan.pools[0][0], candidates)
-    return _State(names, Draft(candidates, asking), np.ones(len(candidates), np.bool_), rows_in, dropped, steps, [])
+    asking, given = first_asking(plan.recipe, plan.pools[0][0], candidates)
+    is_kept_N = np.ones(len(candidates), np.bool_)
+    return _State(names, Draft(candidates, asking), is_kept_N, rows_in, dropped, steps, [], given)
 
 
 def _check_losses(recipe: Recipe, name: str, rows_in: int, reasons: dict[str, int]) -> None:
@@ -227,9 +229,10 @@ def _refuse_repeated(candidates: pa.Table, names: Sequence[str]) -> None:
     if len(twice):
         rows = candidates.filter(pc.equal(candidates["image_id"], twice[0])).slice(0, 2).to_pylist()
         told = " and ".join(f"{row['source_id']!r} of {names[row['pool']]}" for row in rows)
-        raise DataError(
-            f"{told} would both be {twice[0].as_py()!r} in the set; give one pool a prefix (prefix: other_), or rename a file"
+        next_step = (
+            "rename one" if rows[0]["pool"] == rows[1]["pool"] else "give one pool a prefix, such as prefix: other_"
         )
+        raise DataError(f"{told} would both be {twice[0].as_py()!r} in the set; {next_step}")
 
 
 def _work(plan: CurationPlan, candidates: pa.Table, backend: Backend, reporter: Reporter) -> CurationWork:

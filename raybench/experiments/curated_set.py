@@ -1,7 +1,7 @@
 """What stays of a recipe is written: tars, tables, BEIR's files and the card; its counts and checksums are returned."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from raybench.curation.pictures import Kept, Tar, cut, pieces_of, tar_name, writ
 from raybench.curation.suspects import REVIEW
 from raybench.experiments.curation_work import CurationWork
 from raybench.experiments.recipe import Recipe
+from raybench.experiments.set_queries import Given
 from raybench.sources.base import notes_of
 
 _EXAMPLES = 3
@@ -33,6 +34,7 @@ class Finished:
     dropped: tuple[dict[str, str], ...]
     steps: tuple[dict[str, Any], ...]
     review: tuple[pa.Table, ...]
+    given: Given
 
 
 def write_set(
@@ -42,7 +44,8 @@ def write_set(
     written, files = _write_tars(recipe, uri, finished, work)
     asking = finished.draft.asking
     image_ids = finished.draft.candidates["image_id"]
-    queries = tables.queries_table(asking, tables.splits_of(asking.clusters, recipe.split, recipe.seed))
+    splits = tables.splits_of(asking.clusters, recipe.split, recipe.seed)
+    queries = tables.queries_table(asking, splits)
     qrels = tables.qrels_table(asking, image_ids)
     dropped = pa.Table.from_pylist(list(finished.dropped), schema=tables.DROPPED)
     review = pa.concat_tables([REVIEW.empty_table(), *finished.review])
@@ -51,12 +54,14 @@ def write_set(
         sha256 = storage.write_table(storage.join(uri, f"{name}.parquet"), table)
         files[f"{name}.parquet"] = _facts(uri, f"{name}.parquet", sha256) | {"rows": len(table)}
     files |= {
-        name: _facts(uri, name, sha256) for name, sha256 in tables.write_beir(uri, written, queries, qrels).items()
+        name: _facts(uri, name, sha256)
+        for name, sha256 in tables.write_beir(uri, written, queries, qrels, recipe.split).items()
     }
     counts = {
         "queries": len(queries), "relevant": len(np.unique(asking.row_P)), "images": len(written),
         "judgments": len(qrels), "clusters": len(set(asking.clusters)),
-        "splits": dict(Counter(queries["split"].to_pylist())), "to_review": len(set(review["image_id"].to_pylist())),
+        "splits": {name: splits.count(name) for name in recipe.split}, "to_review": len(set(review["image_id"].to_pylist())),
+        "suspects_removed": len(set(review.filter(review["removed"])["image_id"].to_pylist())),
     }  # fmt: skip
     pool_N = np.asarray(finished.draft.candidates["pool"])[finished.rows]
     pools = [
@@ -67,7 +72,7 @@ def write_set(
         for number, (name, pool, rows_in) in enumerate(zip(finished.names, recipe.pools, finished.rows_in, strict=True))
     ]  # fmt: skip
     manifest = {
-        "name": recipe.name, "recipe": text, "counts": counts, "expected": expected(recipe, counts), "pools": pools,
+        "name": recipe.name, "recipe": text, "counts": counts, "given": asdict(finished.given), "expected": expected(recipe, counts), "pools": pools,
         "rows_in": sum(finished.rows_in), "rows_out": len(written),
         "dropped": dict(sorted(Counter(one["reason"] for one in finished.dropped).items())),
         "steps": list(finished.steps), "files": files, "seconds": seconds,

@@ -123,6 +123,12 @@ def _check_numbers(recipe: Recipe) -> None:
             f"pictures: shortest={pictures.shortest}, quality={pictures.quality} cannot be; shortest is from 0 (as they are) to "
             "10000 pixels, quality from 1 to 100"
         )
+    wanted = recipe.expect or Expect()
+    if min(wanted.queries, wanted.relevant, wanted.images) < 0 or not 0 <= recipe.embed.max_bad <= 1:
+        raise RequestError(
+            f"expect: {wanted.queries}, {wanted.relevant}, {wanted.images}; embed.max_bad={recipe.embed.max_bad:g}: counts are 0 or "
+            "more, and a share 0 to 1"
+        )
     if recipe.shards < 1 or not 0 <= recipe.seed < 2**31 - 1:
         raise RequestError(
             f"shards={recipe.shards}, seed={recipe.seed}: shards are 1 or more, the seed 0 to {2**31 - 2}"

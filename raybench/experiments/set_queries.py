@@ -1,5 +1,8 @@
 """The queries that a set begins with: those that come with the targets, or from two tables, or the targets' captions."""
 
+from collections import Counter
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 
@@ -10,21 +13,30 @@ from raybench.experiments.recipe import Recipe
 from raybench.sources.tables import qrels_table, queries_table
 
 
-def first_asking(recipe: Recipe, targets: Pool, candidates: pa.Table) -> Asking:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was given to ask with, and what of it a set cannot hold; queries in = queries asked + queries without an answer."""
+
+    queries: int
+    judgments: int
+    dropped: dict[str, int]
+
+
+def first_asking(recipe: Recipe, targets: Pool, candidates: pa.Table) -> tuple[Asking, Given]:
     """Queries and judged pairs among the candidates of the first pool. DataError where there is none."""
     queries, qrels = targets.source.queries(), targets.source.judgments()
     if recipe.queries is not None and recipe.qrels is not None:
         queries, qrels = queries_table(recipe.queries), qrels_table(recipe.qrels)
     own = candidates.filter(pa.array(np.asarray(candidates["pool"]) == 0))
-    asking = _of_captions(own) if queries is None or qrels is None else _of_tables(queries, qrels, own)
+    asking, given = _of_captions(own) if queries is None or qrels is None else _of_tables(queries, qrels, own)
     if not len(asking):
         raise DataError(
             f"{recipe.targets.images} gives no query: none of its {len(own)} readable pictures has a caption or is judged"
         )
-    return asking
+    return asking, given
 
 
-def _of_captions(own: pa.Table) -> Asking:
+def _of_captions(own: pa.Table) -> tuple[Asking, Given]:
     """Every caption of every picture; its only answer is that picture."""
     ids, texts, clusters, rows = [], [], [], []
     captions = own["captions"].to_pylist()
@@ -35,10 +47,12 @@ def _of_captions(own: pa.Table) -> Asking:
             clusters.append(image_id)
             rows.append(row)
     row_P = np.array(rows, np.int64)
-    return Asking(tuple(ids), tuple(texts), tuple(clusters), np.arange(len(rows)), row_P, np.ones(len(rows), np.int64))
+    grade_P = np.ones(len(rows), np.int64)
+    asking = Asking(tuple(ids), tuple(texts), tuple(clusters), np.arange(len(rows)), row_P, grade_P)
+    return asking, Given(len(ids), len(ids), {})
 
 
-def _of_tables(queries: pa.Table, qrels: pa.Table, own: pa.Table) -> Asking:
+def _of_tables(queries: pa.Table, qrels: pa.Table, own: pa.Table) -> tuple[Asking, Given]:
     """Judged queries; judgments name pictures as the pool does."""
     row_of = {source_id: row for row, source_id in enumerate(own["source_id"].to_pylist())}
     new_id = dict(zip(own["source_id"].to_pylist(), own["image_id"].to_pylist(), strict=True))
@@ -48,17 +62,25 @@ def _of_tables(queries: pa.Table, qrels: pa.Table, own: pa.Table) -> Asking:
             f"query id {broken!r} has a tab or a line break, which tables of judgments cannot hold; rename it"
         )
     number_of = {query_id: number for number, query_id in enumerate(queries["query_id"].to_pylist())}
-    pairs = [
-        (number_of[row["query_id"]], row_of[row["image_id"]], row["relevance"])
-        for row in qrels.to_pylist()
-        if row["relevance"] > 0 and row["image_id"] in row_of and row["query_id"] in number_of
-    ]
+    pairs, dropped = list[tuple[int, int, int]](), Counter[str]()
+    for row in qrels.to_pylist():
+        if row["query_id"] not in number_of:
+            dropped["judgment_of_unknown_query"] += 1
+        elif row["relevance"] <= 0:
+            dropped["judgment_of_no_relevance"] += 1
+        elif row["image_id"] not in row_of:
+            dropped["judgment_of_missing_picture"] += 1
+        else:
+            pairs.append((number_of[row["query_id"]], row_of[row["image_id"]], row["relevance"]))
     pair_P3 = np.array(pairs, np.int64).reshape(-1, 3)
     clusters = _clusters(queries, pair_P3, own, new_id)
     every = Asking(
         tuple(number_of), tuple(queries["text"].to_pylist()), clusters, pair_P3[:, 0], pair_P3[:, 1], pair_P3[:, 2]
     )
-    return every.among(np.ones(len(own), np.bool_))
+    asking = every.among(np.ones(len(own), np.bool_))
+    dropped["query_without_answer"] = len(every) - len(asking)
+    told = {reason: count for reason, count in sorted(dropped.items()) if count}
+    return asking, Given(len(every), len(qrels), told)
 
 
 def _clusters(queries: pa.Table, pair_P3: np.ndarray, own: pa.Table, new_id: dict[str, str]) -> tuple[str, ...]:

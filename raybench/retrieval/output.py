@@ -40,6 +40,7 @@ from raybench.search.strategies import Queries
 FILES = ("results.parquet", "queries.parquet", "img2dataset.parquet")
 _BATCH_ROWS = 32_768
 _URLS, _CAPTIONS = ("url", "URL", "image_url"), ("caption", "TEXT", "text")
+_IDS = ("image_id", "id")
 _OWN = ("row", "id", "url", "caption", "score", "seed", "strategy", "rank")
 
 
@@ -66,7 +67,7 @@ class Columns:
         is_in_json = url is None and {"metadata", "image_id"} <= set(names)
         return cls(
             "metadata" if is_in_json else url, next((name for name in _CAPTIONS if name in names), None),
-            "image_id" if "image_id" in names else None, is_in_json, tuple(more),
+            next((name for name in _IDS if name in names), None), is_in_json, tuple(more),
         )  # fmt: skip
 
     @property

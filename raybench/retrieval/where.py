@@ -171,4 +171,6 @@ def _value(node: ast.expr, table: pa.Table) -> Any:
     if name is None:
         return pa.scalar(ast.literal_eval(node))
     column = table[name]
+    if pa.types.is_floating(column.type):  # what is not a number is no value
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -82,7 +82,7 @@ def kmeans(unit_SD: Float32, count: int, wanted: int, seed: int) -> Queries:
             learnt.train(unit_SD)
     finally:
         faiss.omp_set_num_threads(threads)
-    names = tuple(f"centroid-{number:04d}" for number in range(count))
+    names = tuple(f"kmeans-{number:04d}" for number in range(count))
     means_CD = _scaled(learnt.centroids.reshape(count, -1).astype(np.float64), "the average of a cluster")
     return Queries(names, ("kmeans",) * count, means_CD, np.full(count, wanted))
 
