@@ -108,6 +108,17 @@ def imagenet_example(place: Path) -> str:
     return f'imagenet("{place}", classes="vehicles", whole=False)'
 
 
+def curated_example(place: Path) -> str:
+    """A set of the four readable pictures of the folder example."""
+    from raybench.experiments import curate, recipe
+    from raybench.experiments.backend import LocalBackend
+    from raybench.experiments.reporting import Silent
+
+    text = f"name: c\ntargets: {{images: {folder_example(place)!r}}}\nembed: {{max_bad: 0.5}}\n"
+    plan = curate.plan_curation(recipe.parse(text, "c.yaml"), str(place / "out"))
+    return f'curated("{curate.curate(plan, LocalBackend(), Silent())["uri"]}")'
+
+
 EXAMPLES: dict[str, tuple[Callable[[Path], str], int, int]] = {
     "webdataset": (webdataset_example, 7, 4),
     "parquet": (parquet_example, 6, 4),
@@ -115,6 +126,7 @@ EXAMPLES: dict[str, tuple[Callable[[Path], str], int, int]] = {
     "flickr30k": (flickr30k_example, 6, 4),
     "coco": (coco_example, 6, 4),
     "imagenet": (imagenet_example, 5, 4),
+    "curated": (curated_example, 4, 4),
     "scenes": (lambda _: "scenes(images=60, seed=3)", 60, 60),
 }
 """For each source: what writes an example and returns its address, its rows, and how many have an image."""

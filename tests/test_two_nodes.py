@@ -31,7 +31,7 @@ finally:
 def test_two_nodes_give_the_records_of_one_process(tmp_path):
     """Embedding and search spread over two nodes; every record is that of a run without Ray."""
     arguments = ["run", "demo", "--set", "images=scenes(images=200, seed=4)", "--set", "encoders=[tiny(dim=16)]"]
-    arguments += [part for name in ("cost", "tune", "compare") for part in ("--set", f"{name}=null")]
+    arguments += [part for name in ("cost", "tune", "compare", "hard") for part in ("--set", f"{name}=null")]
     arguments += ["--set", "shards=3", "--set", "embed.chunk=16", "--set", "grid.transforms=truncate(dim=8)", "--json"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 

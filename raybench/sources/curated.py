@@ -1,7 +1,7 @@
 """A set that `raybench curate` made: its tars, queries and judgments, checked against its manifest when it is opened."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,8 +39,8 @@ class Curated:
         splits = manifest["counts"]["splits"]
         if self.split is not None and self.split not in splits:
             raise DataError(f"{folder} has no part {self.split!r}; {suggest(self.split, splits)}")
-        tars = tuple(storage.join(folder, name) for name in sorted(manifest["files"]) if name.endswith(".tar"))
-        return CuratedSet(folder, self.split, WebDataset(tars).open(datasets_uri))
+        tars = sum(name.endswith(".tar") for name in manifest["files"])
+        return CuratedSet(folder, self.split, tars, WebDataset(folder).open(datasets_uri))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,14 @@ class CuratedSet:
 
     folder: str
     split: str | None
+    count: int  # of its tars, which are numbered from 0; others in the folder are not of the set
     tars: Tars
 
     def plan(self) -> list[Shard]:
-        """One shard for each tar."""
-        return self.tars.plan()
+        """One shard for each tar of the set."""
+        own = {f"{number:06d}.tar" for number in range(self.count)}
+        kept = [shard for shard in self.tars.plan() if shard.name in own]
+        return [replace(shard, number=number) for number, shard in enumerate(kept)]
 
     def read(self, shard: Shard) -> Iterator[pa.Table]:
         """The rows of one tar."""
