@@ -82,8 +82,7 @@ def open_collection(uri: str) -> Collection:
     files = manifest["files"]
     vectors = sorted(name for name in files if name.endswith(".npy"))
     metadata = sorted(name for name in files if name.startswith("metadata/"))
-    sizes = {file.name: file.size_bytes for file in storage.list_files(uri)}
-    wrong = next((name for name, facts in files.items() if sizes.get(name) != facts["size_bytes"]), None)
+    wrong = storage.lost_file(uri, manifest)
     if wrong is not None:
         raise DataError(f"{storage.join(uri, wrong)} is not what was written; delete {uri} and run again")
     parts = tuple(

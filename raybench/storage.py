@@ -296,12 +296,21 @@ def read_whole(uri: str) -> dict[str, Any] | None:
     manifest = read_manifest(uri)
     if manifest is None:
         return None
+    return manifest if lost_file(uri, manifest) is None else None
+
+
+def lost_file(uri: str, manifest: dict[str, Any]) -> str | None:
+    """The first file of a manifest that is gone or has another size than it lists; their content is not read."""
     sizes = {file.name: file.size_bytes for file in list_files(uri)}
     listed: dict[str, dict[str, Any]] = manifest.get("files", {})
-    is_whole = all(
-        name in sizes and facts.get("size_bytes", sizes[name]) == sizes[name] for name, facts in listed.items()
+    return next(
+        (
+            name
+            for name, facts in listed.items()
+            if name not in sizes or facts.get("size_bytes", sizes[name]) != sizes[name]
+        ),
+        None,
     )
-    return manifest if is_whole else None
 
 
 def write_manifest(uri: str, manifest: dict[str, Any]) -> None:

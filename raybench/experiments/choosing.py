@@ -14,7 +14,7 @@ import numpy as np
 from raybench import storage
 from raybench.arrays import FloatMatrix, Rows
 from raybench.experiments.asking import Asking, deepest
-from raybench.experiments.dedup import DedupRequest, deduplicate
+from raybench.experiments.dedup import ALL_PAIRS, DedupRequest, deduplicate, representatives
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.stages import Stages
 from raybench.experiments.workers import Workers
@@ -24,8 +24,6 @@ from raybench.retrieval.metadata import Metadata
 from raybench.retrieval.rows import equal_to, write_rows
 from raybench.retrieval.where import Where
 from raybench.search.strategies import Float32
-
-_ALL_PAIRS = 20_000  # rows, up to which every pair is compared, since cells take longer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,12 +130,10 @@ class Choosing:
                 write_rows(uri, self.file, row_N)
         with self.stages.of("near duplicates"):
             request = DedupRequest(
-                uri, threshold, exact=len(row_N) <= _ALL_PAIRS, most_cells=self.rules.cells, seed=self.rules.seed
+                uri, threshold, exact=len(row_N) <= ALL_PAIRS, most_cells=self.rules.cells, seed=self.rules.seed
             )
             manifest = deduplicate(request, self.asking.pieces, self.workers, self.reporter)
-        groups = storage.read_table(storage.join(manifest["uri"], "groups.parquet"), ["row", "representative"])
-        leader_N = np.arange(len(row_N))
-        leader_N[groups["row"].to_numpy()] = groups["representative"].to_numpy()
+        leader_N, _ = representatives(manifest["uri"], len(row_N))
         self.told["rounds"].append(
             {"rows": len(row_N), "seconds": manifest["seconds"], "dropped": manifest["dropped"], "checked": manifest["checked"],
              "rows_in_too_many_cells": manifest["rows_in_too_many_cells"]}

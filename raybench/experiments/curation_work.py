@@ -26,7 +26,7 @@ from raybench.encoders import ENCODERS
 from raybench.encoders.base import EncoderRecipe
 from raybench.errors import WorkError
 from raybench.experiments.backend import Backend
-from raybench.experiments.dedup import DedupRequest, deduplicate
+from raybench.experiments.dedup import ALL_PAIRS, DedupRequest, deduplicate, representatives
 from raybench.experiments.recipe import Recipe
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.workers import Workers
@@ -38,7 +38,6 @@ from raybench.transforms import TRANSFORMS
 Dtype = Literal["float16", "float32"]
 
 _BLOCK = 65_536
-_ALL_PAIRS = 20_000  # vectors, up to which every pair is compared, since cells take longer
 _WHOLE = 20_000  # pictures of a pool that are embedded whole, so that later steps and other recipes find them there
 
 
@@ -166,20 +165,17 @@ class CurationWork:
 
     def groups(self, stored: Stored, threshold: float) -> Groups:
         """Stars of `raybench dedup`, as places among the vectors; all pairs are compared where there are few."""
-        leader_M, cosine_M = np.arange(len(stored)), np.ones(len(stored), np.float32)
         if len(stored) < 2 or not isinstance(stored, Picked):
-            return leader_M, cosine_M, {}
+            return np.arange(len(stored)), np.ones(len(stored), np.float32), {}
         uri = storage.join(self.pieces, "vectors", f"{stored.checksum[:32]}.npy")
         if not storage.exists(uri):
             _write_npy(uri, stored)
-        request = DedupRequest(f"npy({uri!r})", threshold, exact=len(stored) <= _ALL_PAIRS, seed=self.seed)
+        request = DedupRequest(f"npy({uri!r})", threshold, exact=len(stored) <= ALL_PAIRS, seed=self.seed)
         made = deduplicate(request, self.pieces, self.workers, self.reporter)
-        groups = storage.read_table(storage.join(made["uri"], "groups.parquet"))
-        gone = groups["row"].to_numpy()
-        leader_M[gone] = groups["representative"].to_numpy()
-        cosine_M[gone] = groups["cosine"].to_numpy()
         names = ("complete", "rows_in_too_many_cells", "checked")
-        return leader_M, cosine_M, {name: made[name] for name in names if made.get(name) is not None}
+        return *representatives(made["uri"], len(stored)), {
+            name: made[name] for name in names if made.get(name) is not None
+        }
 
     def _pictures(
         self,

@@ -39,6 +39,7 @@ from raybench.transforms.sample import sample_rows
 
 FORMAT = 2  # raise it when the same request gives other groups
 GROUPS = ("stars", "components")
+ALL_PAIRS = 20_000  # rows, up to which every pair is sooner compared than cells are made
 _RANGE_BYTES = 128 * 1024**2  # of rows that are read together
 _RANGE_ROWS = 1_024  # at least
 _UNIT_BYTES = 128 * 1024**2  # of rows that are compared together
@@ -85,6 +86,16 @@ class DedupPlan:
             f"into {self.uri}",
             *done,
         ]
+
+
+def representatives(uri: str, rows: int) -> tuple[Rows, Float32]:
+    """For each of all rows the one that stands for it (itself, where it stays), and their cosine, from a finished artifact [N]."""
+    groups = storage.read_table(storage.join(uri, "groups.parquet"), ["row", "representative", "cosine"])
+    leader_N, cosine_N = np.arange(rows), np.ones(rows, np.float32)
+    gone = groups["row"].to_numpy()
+    leader_N[gone] = groups["representative"].to_numpy()
+    cosine_N[gone] = groups["cosine"].to_numpy()
+    return leader_N, cosine_N
 
 
 def plan_dedup(request: DedupRequest, out: str) -> DedupPlan:

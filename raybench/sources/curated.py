@@ -30,12 +30,9 @@ class Curated:
         manifest = storage.read_manifest(folder)
         if manifest is None or manifest.get("kind") != "images":
             raise DataError(f"{folder} holds no finished set; give the folder that `raybench curate` printed")
-        sizes = {file.name: file.size_bytes for file in storage.list_files(folder)}
-        for name, facts in manifest["files"].items():
-            if name not in sizes or sizes[name] != facts.get("size_bytes", sizes[name]):
-                raise DataError(
-                    f"{storage.join(folder, name)} is not what was written; delete {folder} and curate again"
-                )
+        lost = storage.lost_file(folder, manifest)
+        if lost is not None:
+            raise DataError(f"{storage.join(folder, lost)} is not what was written; delete {folder} and curate again")
         splits = manifest["counts"]["splits"]
         if self.split is not None and self.split not in splits:
             raise DataError(f"{folder} has no part {self.split!r}; {suggest(self.split, splits)}")

@@ -46,7 +46,11 @@ class Scenes:
         if manifest is None:
             self._make(folder)
         else:
-            _check_files(folder, manifest["files"])
+            lost = storage.lost_file(folder, manifest)
+            if lost is not None:
+                raise StorageError(
+                    f"{storage.join(folder, lost)} is not what was written; delete {folder} and run again"
+                )
         return EmbeddedScenes(folder, WebDataset(folder).open(datasets_uri))
 
     def is_ready(self, datasets_uri: str) -> bool:
@@ -105,11 +109,3 @@ class EmbeddedScenes:
         """Its judgments: every image that shows what a query says."""
         table = storage.read_table(storage.join(self.folder, "qrels.parquet"))
         return table.select(JUDGMENT_ROWS.names).cast(JUDGMENT_ROWS)
-
-
-def _check_files(folder: str, files: dict[str, dict[str, int | str]]) -> None:
-    """Raise StorageError if a file is gone or has another size; their content is not read again."""
-    sizes = {file.name: file.size_bytes for file in storage.list_files(folder)}
-    for name, facts in files.items():
-        if sizes.get(name) != facts["size_bytes"]:
-            raise StorageError(f"{storage.join(folder, name)} is not what was written; delete {folder} and run again")
