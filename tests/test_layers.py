@@ -15,7 +15,7 @@ LAYERS = [
     {"errors", "spec", "registry", "arrays", "storage", "environment", "memory", "preflight", "__init__"},
     {"sources", "encoders", "metrics", "transforms"},
     {"formats", "fetch", "sisap", "search", "results", "collection"},
-    {"indexes", "embedding", "dedup", "curation", "retrieval"},
+    {"indexes", "embedding", "dedup", "curation", "retrieval", "generation"},
     {"experiments"},
     {"distributed"},
     {"report"},
