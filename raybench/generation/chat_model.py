@@ -1,0 +1,262 @@
+"""A loaded vision-language model of transformers: conversations to inputs, inputs to tokens, tokens to answers.
+
+Axes: B asks, L tokens of a prompt, T tokens of an answer, V vocabulary.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from PIL import Image
+
+from raybench.encoders.towers import Place, library_versions
+from raybench.errors import RequestError, WorkError
+from raybench.generation.base import Answer, Ask, Decoding
+from raybench.generation.decoding import Clock, drawn_noise
+
+_MOST_DETAIL = 300
+
+
+def load(
+    name: str, options: Mapping[str, Any], place: Place, max_pixels: int, gpus: int, recipe: Mapping[str, Any]
+) -> "ChatModel":
+    """The model and its processor from a folder or the hub; every weight must be in the file."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+    started = time.perf_counter()
+    processor = AutoProcessor.from_pretrained(name, **options)
+    spread = {"device_map": "auto"} if gpus > 1 and place.device.type == "cuda" else {}
+    model, found = AutoModelForImageTextToText.from_pretrained(
+        name, dtype=place.dtype, use_safetensors=True, output_loading_info=True, **options, **spread
+    )
+    for what in ("missing_keys", "mismatched_keys", "error_msgs"):
+        if found.get(what):
+            raise RequestError(
+                f"the weights of {name} have {what.replace('_', ' ')}: {min(map(str, found[what]))} and "
+                f"{len(found[what]) - 1} more; they do not belong to its config.json, save the model again"
+            )
+    model = model.eval().requires_grad_(requires_grad=False)
+    model = model if spread else model.to(place.device)
+    tokenizer = processor.tokenizer
+    if getattr(processor, "chat_template", None) is None:
+        raise RequestError(f"{name} has no chat template; take the instruct version of the model")
+    tokenizer.padding_side = "left"
+    own = model.generation_config
+    ends = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+    pad = next(one for one in (own.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None)
+    left_out = {
+        key: value
+        for key, value in own.to_diff_dict().items()
+        if not key.endswith("_token_id") and key != "transformers_version"
+    }
+    model.generation_config = GenerationConfig(bos_token_id=own.bos_token_id, eos_token_id=ends, pad_token_id=pad)
+    tokenizer.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else pad
+    facts = {
+        "generator": recipe, "model_class": type(model).__name__, "model_type": model.config.model_type,
+        "processor": type(processor).__name__, "image_processor": type(processor.image_processor).__name__,
+        "tokenizer": type(tokenizer).__name__, "commit": options.get("revision"),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "attention": getattr(model.config, "_attn_implementation", None), "settings_not_used": _plain(left_out),
+        "spread_over": len(set(getattr(model, "hf_device_map", {"": 0}).values())),
+        "versions": library_versions("transformers", "tokenizers", "accelerate", "torchvision"), "torch": version("torch"),
+        **place.facts,
+    }  # fmt: skip
+    return ChatModel(model, processor, place, max_pixels, facts | {"load_s": round(time.perf_counter() - started, 3)})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inputs:
+    """What goes into the model."""
+
+    tensors: Mapping[str, torch.Tensor]
+    prompt_tokens: list[int]
+    image_tokens: list[int]
+    preprocess_s: float
+
+
+class ChatModel:
+    """A generator; made by `load`. It remembers how many asks have turned out to fit into memory."""
+
+    def __init__(self, model: Any, processor: Any, place: Place, max_pixels: int, facts: Mapping[str, Any]) -> None:
+        self.model, self.processor, self.place, self.facts = model, processor, place, facts
+        self._max_pixels = _bound_pixels(processor, max_pixels)
+        self._most: int | None = None  # asks at a time, once more did not fit
+        config = model.config
+        self._image_token = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
+        text = config.get_text_config()
+        self._positions = int(getattr(text, "max_position_embeddings", 0) or 1 << 30)
+
+    def answer(self, asks: Sequence[Ask], decoding: Decoding, seed: int) -> list[Answer]:
+        """An answer to each ask; asks with and without pictures are answered apart, as no batch can hold both."""
+        answers: list[Answer | None] = [None] * len(asks)
+        for seen in (True, False):
+            places = [place for place, ask in enumerate(asks) if _has_pictures(ask) == seen]
+            for place, answer in zip(
+                places, self._fitting([asks[p] for p in places], places, decoding, seed), strict=True
+            ):
+                answers[place] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _fitting(self, asks: Sequence[Ask], places: Sequence[int], decoding: Decoding, seed: int) -> list[Answer]:
+        """As many at a time as fit into memory."""
+        answers: list[Answer] = []
+        while len(answers) < len(asks):
+            start = len(answers)
+            stop = min(len(asks), start + (self._most or len(asks)))
+            try:
+                answers += self._together(asks[start:stop], places[start:stop], decoding, seed)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                if self.place.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                if stop - start == 1:
+                    answers.append(_failed("out_of_memory", str(error)))
+                else:
+                    self._most = (stop - start) // 2
+        return answers
+
+    def _together(self, asks: Sequence[Ask], places: Sequence[int], decoding: Decoding, seed: int) -> list[Answer]:
+        inputs = self.inputs(asks)
+        if max(inputs.prompt_tokens) + decoding.max_tokens > self._positions:
+            if len(asks) == 1:
+                return [
+                    _failed(
+                        "prompt_too_long",
+                        f"{inputs.prompt_tokens[0]:,} tokens, and the model has {self._positions:,} positions",
+                    )
+                ]
+            return [
+                one
+                for ask, place in zip(asks, places, strict=True)
+                for one in self._together([ask], [place], decoding, seed)
+            ]
+        clock = Clock()
+        with torch.inference_mode():
+            tokens_BT = self.model.generate(
+                **inputs.tensors, max_new_tokens=decoding.max_tokens, do_sample=False, streamer=clock,
+                logits_processor=drawn_noise(decoding, seed, places),
+            )[:, inputs.tensors["input_ids"].shape[1] :].cpu()  # fmt: skip
+        return [
+            replace(
+                self._read(tokens_BT[row].tolist(), clock), prompt_tokens=inputs.prompt_tokens[row],
+                image_tokens=inputs.image_tokens[row], preprocess_s=inputs.preprocess_s, together=len(asks),
+            )
+            for row in range(len(asks))
+        ]  # fmt: skip
+
+    def inputs(self, asks: Sequence[Ask]) -> _Inputs:
+        """Tensors on the model's device, with the tokens of every prompt counted.
+
+        WorkError where a picture has left no token in its prompt: the model would answer without having seen it.
+        """
+        started = time.perf_counter()
+        pictures = [[self._bounded(one) for one in _pictures(ask)] for ask in asks]
+        texts = [
+            self.processor.apply_chat_template(_turns(ask), add_generation_prompt=True, tokenize=False) for ask in asks
+        ]
+        made = self.processor(
+            text=texts,
+            images=pictures if any(pictures) else None,
+            padding=True,
+            return_tensors="pt",
+            add_special_tokens=False,
+        )
+        tensors = {key: value.to(self.place.device) for key, value in made.items() if isinstance(value, torch.Tensor)}
+        for key, value in tensors.items():
+            if value.is_floating_point():
+                tensors[key] = value.to(self.place.dtype)
+        ids_BL, mask_BL = made["input_ids"], made["attention_mask"]
+        if not bool(mask_BL[:, -1].all()):
+            raise WorkError("prompts are not padded on the left; this is a defect of raybench")
+        image_B = (
+            ((ids_BL == self._image_token) & (mask_BL == 1)).sum(1).tolist()
+            if self._image_token is not None
+            else [0] * len(asks)
+        )
+        for some, count in zip(pictures, image_B, strict=True):
+            if some and count < len(some):
+                raise WorkError(
+                    f"{len(some)} pictures left {count} tokens in a prompt of {self.facts['model_class']}; its processor and model do not belong together"
+                )
+        if self.place.device.type == "cuda":
+            torch.cuda.synchronize(self.place.device)
+        return _Inputs(tensors, mask_BL.sum(1).tolist(), image_B, time.perf_counter() - started)
+
+    def _bounded(self, picture: Image.Image) -> Image.Image:
+        """The picture, made smaller where the processor does not do it."""
+        if self._max_pixels is None or picture.width * picture.height <= self._max_pixels:
+            return picture
+        scale = (self._max_pixels / (picture.width * picture.height)) ** 0.5
+        size = max(1, int(picture.width * scale)), max(1, int(picture.height * scale))
+        return picture.resize(size, Image.Resampling.BICUBIC)
+
+    def _read(self, tokens_T: Sequence[int], clock: Clock) -> Answer:
+        """The answer that ends at the first mark of an end."""
+        own = self.model.generation_config.eos_token_id
+        ends = set(own if isinstance(own, list) else [own])
+        count = next((place for place, token in enumerate(tokens_T) if token in ends), len(tokens_T))
+        ended = count < len(tokens_T)
+        text = self.processor.tokenizer.decode(tokens_T[:count], skip_special_tokens=True).strip()
+        last = min(count + ended, len(clock.times)) - 1
+        return Answer(
+            text, "end" if ended else "length", answer_tokens=count, first_token_s=clock.since_start(0),
+            decode_s=clock.since_start(last) - clock.since_start(0),
+        )  # fmt: skip
+
+
+def _bound_pixels(processor: Any, max_pixels: int) -> int | None:
+    """Set the bound in a processor that resizes to any size itself; else the bound, which is then up to us."""
+    images = processor.image_processor
+    size = getattr(images, "size", None)
+    own = (
+        None
+        if size is None
+        else (size.get("longest_edge") if hasattr(size, "get") else getattr(size, "longest_edge", None))
+    )
+    shortest = (
+        None
+        if size is None
+        else (size.get("shortest_edge") if hasattr(size, "get") else getattr(size, "shortest_edge", None))
+    )
+    # Qwen's processors write pixels of area there, others the length of a side, which no area of interest is below.
+    if hasattr(images, "merge_size") and own is not None and shortest is not None:
+        images.size = {"shortest_edge": min(shortest, max_pixels), "longest_edge": min(own, max_pixels)}
+        return None
+    return max_pixels
+
+
+def _has_pictures(ask: Ask) -> bool:
+    return bool(_pictures(ask))
+
+
+def _pictures(ask: Ask) -> list[Image.Image]:
+    """Those of the examples come first, as in the conversation."""
+    return [picture for shot in ask.shots for picture in shot.pictures] + list(ask.pictures)
+
+
+def _turns(ask: Ask) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = []
+    for shot in ask.shots:
+        turns += [
+            _user(len(shot.pictures), shot.words),
+            {"role": "assistant", "content": [{"type": "text", "text": shot.answer}]},
+        ]
+    return [*turns, _user(len(ask.pictures), ask.words)]
+
+
+def _user(pictures: int, words: str) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "image"}] * pictures + [{"type": "text", "text": words}]}
+
+
+def _failed(problem: str, detail: str) -> Answer:
+    return Answer("", problem=problem, detail=" ".join(detail.split())[:_MOST_DETAIL])
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON can hold of them."""
+    return {
+        key: value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+        for key, value in values.items()
+    }
