@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from raybench.distributed import embed
+from raybench.distributed.generators import RayGenerators, ray_generators
 from raybench.distributed.pool import plan_pool
 from raybench.distributed.runtime import cluster_facts, connected
 from raybench.distributed.shards import ShardedIndex, partition_actors, sharded_index
@@ -12,6 +13,7 @@ from raybench.distributed.tasks import RayWorkers
 from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress
 from raybench.environment import environment
+from raybench.generation.worker import Setup
 from raybench.indexes.base import IndexRecipe
 from raybench.indexes.exact import Exact
 from raybench.indexes.rerank import inner
@@ -61,6 +63,12 @@ class RayBackend:
     def exact(self, collection: RowSource, transform: Transform, recipe: Exact, shards: int) -> Iterator[ShardedIndex]:
         """The same, of exact partitions."""
         yield sharded_index(self._partition_actors(collection, shards), collection, transform, recipe)
+
+    @contextmanager
+    def generators(self, setup: Setup, workers: int) -> Iterator[RayGenerators]:
+        """Actors with a generator each; searches may go on beside them."""
+        with ray_generators(setup, workers, cluster_facts()) as made:
+            yield made
 
     def _partition_actors(self, collection: RowSource, shards: int, *, gpus: bool = False) -> tuple[Any, ...]:
         shards = min(shards, max(1, len(collection)))

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -83,6 +83,7 @@ class ShardedIndex:
 
     parts: tuple[tuple[Any, Partition], ...]  # actor and what it is asked about
     held_bytes: Held
+    _merged_s: list[float] = field(default_factory=lambda: [0.0])
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k rows over all partitions; the same ids and scores whatever their number."""
@@ -98,8 +99,12 @@ class ShardedIndex:
 
         def answered(references: list[Any]) -> Neighbors:
             parts = _get(references)
-            return parts[0] if len(parts) == 1 else merge(parts, k)
+            started = time.perf_counter()
+            merged = parts[0] if len(parts) == 1 else merge(parts, k)
+            self._merged_s[0] += time.perf_counter() - started
+            return merged
 
+        self._merged_s[0] = 0.0
         done: list[Neighbors] = []
         waiting: deque[list[Any]] = deque()
         for start in range(0, len(queries_QD), _QUERIES_PER_BLOCK):
@@ -126,6 +131,10 @@ class ShardedIndex:
         """The float64 score of each pair."""
         queries, asked = ray.put(queries_QD), ray.put(pairs)
         return join_scores(_get([actor.score.remote(part, queries, asked) for actor, part in self.parts]))
+
+    def merged_s(self) -> float:
+        """Seconds that the last search took here to merge what partitions found; above eight, tasks merge some of it before."""
+        return self._merged_s[0]
 
     def count(self, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]) -> Counts:
         """How many rows come before each pair's row, over all partitions."""

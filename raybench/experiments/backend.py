@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Protocol
 
 from raybench.embedding import local
 from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress
-from raybench.environment import environment
+from raybench.environment import available_cores, environment
 from raybench.errors import RequestError
+from raybench.experiments.generators import Generators, LocalGenerators
 from raybench.experiments.workers import LocalWorkers, Workers
+from raybench.generation.worker import Setup
 from raybench.indexes.base import FullIndex, Index, IndexRecipe
 from raybench.indexes.exact import Exact
 from raybench.indexes.joined import Joined, split_rows
@@ -50,6 +53,11 @@ class Backend(Protocol):
         ...
 
 
+    def generators(self, setup: Setup, workers: int) -> AbstractContextManager[Generators]:
+        """Workers that each hold a generator, for the time of a block; `workers` 0 takes what is there."""
+        ...
+
+
 class LocalBackend:
     """Everything in this process, one thing after the other."""
 
@@ -85,3 +93,8 @@ class LocalBackend:
         """The same, of exact partitions."""
         parts = [Partition(collection, *rows, transform, recipe) for rows in split_rows(len(collection), shards)]
         return nullcontext(Joined(tuple(part.open() for part in parts)))
+
+    def generators(self, setup: Setup, workers: int) -> AbstractContextManager[Generators]:
+        """One worker, with the cores of this machine."""
+        threads = setup.threads or available_cores()
+        return nullcontext(LocalGenerators(replace(setup, threads=threads), workers))

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from raybench.generation.base import Decoding
 from raybench.indexes import INDEXES
 from raybench.metrics import parse_measure
 from raybench.spec import Spec
@@ -99,6 +100,39 @@ class Hard:
 
 
 @dataclass(frozen=True, slots=True)
+class Alone:
+    """Queries that are answered one at a time, from their words to their answers, with a clock at every step."""
+
+    queries: int = 20  # 0: none
+    warm_up: int = 3  # queries before them, the first of which is the cold start
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Retrieval-augmented generation: queries to pictures to answers, timed and scored."""
+
+    generator: str
+    prompts: tuple[str, ...] = ("describe",)
+    contexts: tuple[str, ...] = ("retrieved", "none", "gold")  # what is shown; "random" too
+    queries: int = 200  # at most
+    pictures: int = 3  # retrieved for each query
+    shots: int = 0  # examples that go before what is asked
+    encoder: str | None = None  # what queries and pictures are searched with; None: the first
+    transform: str = "float16()"
+    index: str = "exact()"  # one that needs an effort and names none is tuned first
+    strategy: str = "knn"  # or "centroid": the average of all queries of a cluster
+    questions: str | None = None  # a table of query_id, question, answer; None: what the images' source asks
+    decoding: Decoding = field(default_factory=Decoding)
+    score: str | None = None  # the encoder of CLIPScore; None: the first that does not search
+    score_prefix: str = "A photo depicts "  # before every answer and reference that CLIPScore reads
+    alone: Alone = field(default_factory=Alone)
+    workers: int = 0  # 0: one for the GPUs of each worker, or one a node
+    threads: int = 0  # of a worker on CPUs; 0: what it has
+    max_bad: float = 0.05  # share of queries that may be without an answer before the run fails
+    samples: int = 8  # queries shown with pictures and answers in the report
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """An evaluation file of images; every field is a key of the file."""
 
@@ -116,6 +150,7 @@ class Evaluation:
     tune: Tune | None = None
     compare: Compare | None = None
     hard: Hard | None = None
+    generate: Generate | None = None
     intervals: Intervals = field(default_factory=Intervals)
     gallery: int = 12  # queries shown with their images in the report
     shards: int = 1

@@ -10,6 +10,7 @@ from raybench.encoders import ENCODERS
 from raybench.errors import RequestError, suggest
 from raybench.experiments import recipe
 from raybench.experiments.evaluation import DIRECTIONS, Evaluation
+from raybench.experiments.generate_checks import check_generate, printed_generate
 from raybench.experiments.grid_axes import multiplied
 from raybench.experiments.ranges import NumberRange, check_name, check_once, check_ranges, interval_ranges
 from raybench.experiments.section_checks import (
@@ -45,6 +46,7 @@ def checked(evaluation: Evaluation, where: str) -> Evaluation:
         cost=printed_section(evaluation.cost),
         tune=printed_section(evaluation.tune),
         compare=printed_section(evaluation.compare),
+        generate=printed_generate(evaluation.generate),
     )
 
 
@@ -69,6 +71,7 @@ def _check(evaluation: Evaluation, where: str) -> None:
         _check_index(evaluation, text, where)
     check_sections(evaluation, evaluation.encoders, evaluation.directions, where)
     _check_hard(evaluation, where)
+    check_generate(evaluation, where)
     check_name(evaluation.name, where)
     check_ranges(_ranges(evaluation), where)
 

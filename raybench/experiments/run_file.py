@@ -37,6 +37,8 @@ class Run:
     failed: list[dict[str, str]] = field(default_factory=list)  # cells without a result, and why
     sheets: list[Sheet] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    generations: list[dict[str, Any]] = field(default_factory=list)  # answers by prompt and context
+    rag_times: list[dict[str, Any]] = field(default_factory=list)  # of queries that were answered alone
     sets: list[str] = field(default_factory=list)  # where hard sets were evaluated
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -71,6 +73,7 @@ class Run:
             "shards": evaluation.shards if isinstance(evaluation, Evaluation) else None,
             "measures": list(evaluation.measures), "environment": facts, "warnings": self.warnings,
             "seconds": self.seconds, "artifacts": self.artifacts, "experiments": self.experiments,
-            "costs": self.costs, "tuned": self.tuned, "failed": self.failed, "sheets": [asdict(sheet) for sheet in self.sheets],
+            "costs": self.costs, "tuned": self.tuned, "failed": self.failed, "generations": self.generations,
+            "rag_times": self.rag_times, "sheets": [asdict(sheet) for sheet in self.sheets],
         }  # fmt: skip
         storage.write_json(self.place("run.json"), content)

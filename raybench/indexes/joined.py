@@ -1,7 +1,8 @@
 """Several partitions in this process behind the face of one index: their answers are merged in the one order."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import pairwise
 
@@ -31,6 +32,7 @@ class Joined:
     """Disjoint partitions of one collection."""
 
     parts: tuple[FullIndex, ...]
+    _merged_s: list[float] = field(default_factory=lambda: [0.0])
 
     @property
     def held_bytes(self) -> Held:
@@ -43,7 +45,15 @@ class Joined:
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k rows over all partitions."""
-        return merge([part.search(queries_QD, k, effort) for part in self.parts], k)
+        found = [part.search(queries_QD, k, effort) for part in self.parts]
+        started = time.perf_counter()
+        merged = merge(found, k)
+        self._merged_s[0] = time.perf_counter() - started
+        return merged
+
+    def merged_s(self) -> float:
+        """Seconds that merging took in the last search."""
+        return self._merged_s[0]
 
     def score(self, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
         """The float64 score of each pair."""

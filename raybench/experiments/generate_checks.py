@@ -1,0 +1,86 @@
+"""What the section `generate` must be, checked when an evaluation file is read."""
+
+import dataclasses
+
+from raybench.encoders import ENCODERS
+from raybench.encoders.base import own_packages
+from raybench.errors import RequestError, suggest
+from raybench.experiments.evaluation import Evaluation, Generate
+from raybench.experiments.ranges import check_once, check_ranges
+from raybench.experiments.section_checks import check_compared_by_products, check_presence
+from raybench.generation import GENERATORS
+from raybench.generation.prompts import PROMPTS
+from raybench.indexes import INDEXES
+from raybench.sources.tables import TABLES
+from raybench.spec import Spec
+
+CONTEXTS = ("retrieved", "none", "gold", "random")
+STRATEGIES = ("knn", "centroid")
+
+
+def printed_generate(section: Generate | None) -> Generate | None:
+    """The section with its specs as they print."""
+    if section is None:
+        return None
+    return dataclasses.replace(
+        section, generator=str(Spec.parse(section.generator)), transform=str(Spec.parse(section.transform)),
+        index=str(Spec.parse(section.index)), encoder=section.encoder and str(Spec.parse(section.encoder)),
+        score=section.score and str(Spec.parse(section.score)),
+    )  # fmt: skip
+
+
+def check_generate(evaluation: Evaluation, where: str) -> None:
+    """RequestError for what the section may not hold."""
+    section = evaluation.generate
+    if section is None:
+        return
+    GENERATORS.make(section.generator).check()
+    _check_lists(section, where)
+    known = [str(Spec.parse(text)) for text in evaluation.encoders]
+    for name in ("encoder", "score"):
+        text = getattr(section, name)
+        if text is not None and str(Spec.parse(text)) not in known:
+            raise RequestError(f"{where}: generate.{name} is {text}, which is not among encoders; {suggest(text, known)}")
+    if section.score is not None and own_packages(ENCODERS.make(section.score)):
+        raise RequestError(f"{where}: generate.score={section.score} needs packages of its own, which the generator's process has not; choose another encoder")
+    if section.strategy not in STRATEGIES:
+        raise RequestError(f"{where}: generate.strategy={section.strategy!r} is not known; {suggest(section.strategy, STRATEGIES)}")
+    check_compared_by_products(section.transform, where)
+    recipe = INDEXES.make(section.index)
+    if recipe.dial is None or not recipe.dial.is_needed or Spec.parse(section.index).at is not None:
+        check_presence(section.index)
+    if section.questions is not None:
+        TABLES.make(section.questions)
+    if section.decoding.temperature == 0 and section.decoding.top_p != 1:
+        raise RequestError(f"{where}: generate.decoding.top_p={section.decoding.top_p:g} means nothing at temperature 0, which takes the likeliest token; give a temperature or leave it out")
+    _check_numbers(section, where)
+
+
+def _check_lists(section: Generate, where: str) -> None:
+    for name, values, choice in (("prompts", section.prompts, tuple(PROMPTS)), ("contexts", section.contexts, CONTEXTS)):
+        if not values:
+            raise RequestError(f"{where}: generate.{name} is empty; list some of {', '.join(choice)}")
+        check_once(f"generate.{name}", values, list(values), where)
+        for value in values:
+            if value not in choice:
+                raise RequestError(f"{where}: generate.{name} lists {value!r}; {suggest(value, choice)}")
+
+
+def _check_numbers(section: Generate, where: str) -> None:
+    check_ranges(
+        (
+            ("generate.queries", section.queries, 1, 10_000_000),
+            ("generate.pictures", section.pictures, 1, 100),
+            ("generate.shots", section.shots, 0, 32),
+            ("generate.alone.queries", section.alone.queries, 0, 100_000),
+            ("generate.alone.warm_up", section.alone.warm_up, 1, 10_000),
+            ("generate.decoding.max_tokens", section.decoding.max_tokens, 1, 100_000),
+            ("generate.decoding.temperature", section.decoding.temperature, 0.0, 10.0),
+            ("generate.decoding.top_p", section.decoding.top_p, 0.0001, 1.0),
+            ("generate.workers", section.workers, 0, 100_000),
+            ("generate.threads", section.threads, 0, 1_024),
+            ("generate.max_bad", section.max_bad, 0.0, 1.0),
+            ("generate.samples", section.samples, 0, 1_000),
+        ),
+        where,
+    )
