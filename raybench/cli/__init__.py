@@ -21,6 +21,7 @@ VERBS = {
     "tune": "Find the smallest effort of indexes whose quality reaches a target.",
     "gold": "Find the exact nearest neighbours in float64, and prove them.",
     "retrieve": "Make a collection: what an index finds for seeds, filtered and without near duplicates.",
+    "generate": "Answer queries from retrieved pictures with a vision-language model, timed and scored.",
     "dedup": "Find equal and near-equal rows of a set of vectors, and say which to keep.",
     "fetch": "Fetch published files, verified and resumed: vectors, queries and gold standards of SISAP.",
     "convert": "Copy vectors or neighbours into another format.",

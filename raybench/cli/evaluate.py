@@ -124,6 +124,8 @@ def evaluate(
             "sheets": sheets,
             "costs": made.costs,
             "tuned": made.tuned,
+            "generations": made.generations,
+            "rag_times": made.rag_times,
             "failed": made.failed,
         }
         click.echo(json.dumps(done, ensure_ascii=False))
@@ -132,7 +134,7 @@ def evaluate(
 
 def has_results(made: "Run") -> bool:
     """Whether anything of what was asked for could be made."""
-    return bool(made.records or made.costs or made.tuned or not made.failed)
+    return bool(made.records or made.costs or made.tuned or made.generations or not made.failed)
 
 
 def check_results(made: "Run") -> None:

@@ -1,9 +1,9 @@
 """Batches become answers: what is missing is generated, and the finished table is the same whoever did it and how often it broke.
 
-    <out>/generations/<key>/parts/00000.parquet    a batch, while others are under way
-    <out>/generations/<key>/answers.parquet        ANSWERS
-    <out>/generations/<key>/timings.parquet        TIMINGS
-    <out>/generations/<key>/manifest.json          written last
+<out>/generations/<key>/parts/00000.parquet    a batch, while others are under way
+<out>/generations/<key>/answers.parquet        ANSWERS
+<out>/generations/<key>/timings.parquet        TIMINGS
+<out>/generations/<key>/manifest.json          written last
 """
 
 from collections import Counter
@@ -45,7 +45,12 @@ class Asking:
     def key(self) -> str:
         """The content key: of all that decides the answers. Addresses do not, but for the names of pictures."""
         asked = [
-            [task.query_id, task.words, _names(task.pictures), [[_names(one.pictures), one.words, one.answer] for one in task.examples]]
+            [
+                task.query_id,
+                task.words,
+                _names(task.pictures),
+                [[_names(one.pictures), one.words, one.answer] for one in task.examples],
+            ]
             for task in self.tasks
         ]
         return content_key(
@@ -67,7 +72,9 @@ class Asking:
         """All batches, in order."""
         starts = range(0, len(self.tasks), self.batch)
         return [
-            Batch(storage.join(self.uri, "parts", f"{number:05d}.parquet"), number, self.tasks[start : start + self.batch])
+            Batch(
+                storage.join(self.uri, "parts", f"{number:05d}.parquet"), number, self.tasks[start : start + self.batch]
+            )
             for number, start in enumerate(starts)
         ]
 
@@ -87,7 +94,9 @@ def is_done(asking: Asking) -> bool:
     return storage.read_whole(asking.uri) is not None
 
 
-def answer_all(askings: Sequence[Asking], pool: Generators, facts: dict[str, Any], max_bad: float, reporter: Reporter) -> None:
+def answer_all(
+    askings: Sequence[Asking], pool: Generators, facts: dict[str, Any], max_bad: float, reporter: Reporter
+) -> None:
     """Generate what is missing of several; WorkError where too many queries are without an answer."""
     missing = [asking for asking in askings if not is_done(asking)]
     batches = [batch for asking in missing for batch in asking.batches() if not storage.exists(batch.uri)]
@@ -149,7 +158,7 @@ def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], ma
         [fact | {name: row[name] for name in rows.column_names if name in ANSWERS.names} for fact, row in zip(asking.facts, rows.to_pylist(), strict=True)],
         ANSWERS,
     )  # fmt: skip
-    files = {}
+    files: dict[str, dict[str, Any]] = {}
     for name, table in (("answers.parquet", answers), ("timings.parquet", rows.select(TIMINGS.names).cast(TIMINGS))):
         files[name] = {"sha256": storage.write_table(storage.join(asking.uri, name), table)}
         files[name]["size_bytes"] = storage.facts(storage.join(asking.uri, name)).size_bytes

@@ -52,7 +52,6 @@ class Backend(Protocol):
         """An exact index, which can score and rank any row as well."""
         ...
 
-
     def generators(self, setup: Setup, workers: int) -> AbstractContextManager[Generators]:
         """Workers that each hold a generator, for the time of a block; `workers` 0 takes what is there."""
         ...

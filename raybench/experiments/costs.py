@@ -34,7 +34,7 @@ _OPEN_LOOP_S = 10.0  # of queries at each rate
 
 def cost_cell(cell: Cell, cost: Cost, out: str, backend: Backend, reporter: Reporter) -> dict[str, Any]:
     """Measure one cell, or read what was measured before. IndexRequestError where it cannot be built or asked."""
-    key = content_key("cost", FORMAT, cell.identity(), _settings(cost), _machine(backend.facts()))
+    key = content_key("cost", FORMAT, cell.identity(), _settings(cost), machine(backend.facts()))
     uri = storage.join(out, "results", "costs", f"{key}.json")
     if storage.exists(uri):
         known: dict[str, Any] = storage.read_json(uri)
@@ -57,7 +57,7 @@ def cost_cell(cell: Cell, cost: Cost, out: str, backend: Backend, reporter: Repo
 
 def latencies_again(cell: Cell, cost: Cost, turn: int, out: str, backend: Backend, reporter: Reporter) -> list[float]:
     """Milliseconds of the same single queries at another time, which shows what else the machine did meanwhile."""
-    key = content_key("latencies", FORMAT, cell.identity(), _settings(cost), _machine(backend.facts()), turn)
+    key = content_key("latencies", FORMAT, cell.identity(), _settings(cost), machine(backend.facts()), turn)
     uri = storage.join(out, "results", "costs", f"{key}.json")
     if not storage.exists(uri):
         queries_QD, effort = _drawn(cell, cost), Spec.parse(cell.index).at
@@ -83,7 +83,7 @@ def _milliseconds(seconds_Q: Times) -> list[float]:
     return [round(1e3 * one, 6) for one in seconds_Q.tolist()]
 
 
-def _machine(facts: dict[str, Any]) -> dict[str, Any]:
+def machine(facts: dict[str, Any]) -> dict[str, Any]:
     """What a time depends on: measurements of other machines, libraries or runners are not taken for this one's."""
     cluster = facts.get("cluster") or {}
     names = ("processor", "cores", "blas", "libraries", "runner")

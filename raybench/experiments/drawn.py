@@ -68,9 +68,7 @@ def with_effort(cell: Cell, tune: Tune, backend: Backend, reporter: Reporter, ou
     return cell.at(int(found["effort"])), True
 
 
-def draw(
-    cell: Cell, section: Generate, judged: Judged, images: Collection, *, held_out: bool, seed: int
-) -> Drawn:
+def draw(cell: Cell, section: Generate, judged: Judged, images: Collection, *, held_out: bool, seed: int) -> Drawn:
     """Queries by lot among those whose answer can be read; the same for a seed, whatever answers them."""
     _, qrels = judgments.text_to_image(judged, images)
     grades = [
@@ -102,14 +100,19 @@ def show(context: str, drawn: Drawn, cell: Cell, pictures: int, backend: Backend
     if context == "none":
         return _unscored([()] * len(drawn))
     return _unscored(
-        [by_lot(cell.rows, pictures, known, seed, query) for query, known in zip(drawn.queries.tolist(), drawn.grades, strict=True)]
+        [
+            by_lot(cell.rows, pictures, known, seed, query)
+            for query, known in zip(drawn.queries.tolist(), drawn.grades, strict=True)
+        ]
     )
 
 
 def by_lot(rows: int, count: int, known: Mapping[int, int], seed: int, query: int) -> tuple[int, ...]:
     """Rows that are not relevant to a query, of a stream of its own."""
     stream = np.random.default_rng([seed, 0x4A, query])
-    drawn = [int(row) for row in stream.choice(rows, min(rows, count + len(known)), replace=False) if int(row) not in known]
+    drawn = [
+        int(row) for row in stream.choice(rows, min(rows, count + len(known)), replace=False) if int(row) not in known
+    ]
     return tuple(drawn[:count])
 
 
@@ -152,4 +155,3 @@ def cell_of(asked: Sequence[Asked], section: Generate, evaluation: Evaluation) -
     encoder = section.encoder or evaluation.encoders[0]
     one = next(one for one in asked if one.direction == "text_to_image" and one.encoder == encoder)
     return Cell(one, section.transform, section.index, evaluation.shards, evaluation.seed, evaluation.intervals)
-

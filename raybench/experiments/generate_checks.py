@@ -40,11 +40,17 @@ def check_generate(evaluation: Evaluation, where: str) -> None:
     for name in ("encoder", "score"):
         text = getattr(section, name)
         if text is not None and str(Spec.parse(text)) not in known:
-            raise RequestError(f"{where}: generate.{name} is {text}, which is not among encoders; {suggest(text, known)}")
+            raise RequestError(
+                f"{where}: generate.{name} is {text}, which is not among encoders; {suggest(text, known)}"
+            )
     if section.score is not None and own_packages(ENCODERS.make(section.score)):
-        raise RequestError(f"{where}: generate.score={section.score} needs packages of its own, which the generator's process has not; choose another encoder")
+        raise RequestError(
+            f"{where}: generate.score={section.score} needs packages of its own, which the generator's process has not; choose another encoder"
+        )
     if section.strategy not in STRATEGIES:
-        raise RequestError(f"{where}: generate.strategy={section.strategy!r} is not known; {suggest(section.strategy, STRATEGIES)}")
+        raise RequestError(
+            f"{where}: generate.strategy={section.strategy!r} is not known; {suggest(section.strategy, STRATEGIES)}"
+        )
     check_compared_by_products(section.transform, where)
     recipe = INDEXES.make(section.index)
     if recipe.dial is None or not recipe.dial.is_needed or Spec.parse(section.index).at is not None:
@@ -52,12 +58,17 @@ def check_generate(evaluation: Evaluation, where: str) -> None:
     if section.questions is not None:
         TABLES.make(section.questions)
     if section.decoding.temperature == 0 and section.decoding.top_p != 1:
-        raise RequestError(f"{where}: generate.decoding.top_p={section.decoding.top_p:g} means nothing at temperature 0, which takes the likeliest token; give a temperature or leave it out")
+        raise RequestError(
+            f"{where}: generate.decoding.top_p={section.decoding.top_p:g} means nothing at temperature 0, which takes the likeliest token; give a temperature or leave it out"
+        )
     _check_numbers(section, where)
 
 
 def _check_lists(section: Generate, where: str) -> None:
-    for name, values, choice in (("prompts", section.prompts, tuple(PROMPTS)), ("contexts", section.contexts, CONTEXTS)):
+    for name, values, choice in (
+        ("prompts", section.prompts, tuple(PROMPTS)),
+        ("contexts", section.contexts, CONTEXTS),
+    ):
         if not values:
             raise RequestError(f"{where}: generate.{name} is empty; list some of {', '.join(choice)}")
         check_once(f"generate.{name}", values, list(values), where)

@@ -45,7 +45,9 @@ class LocalGenerators:
 
     def __init__(self, setup: Setup, workers: int) -> None:
         if workers > 1:
-            raise RequestError(f"generate.workers={workers}, but this process is one worker; leave --local out to use Ray")
+            raise RequestError(
+                f"generate.workers={workers}, but this process is one worker; leave --local out to use Ray"
+            )
         self._worker = Worker(setup)
 
     def each(

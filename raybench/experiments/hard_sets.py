@@ -43,7 +43,7 @@ def measure_hard_sets(progress: Run, evaluation: Evaluation, backend: Backend, r
         own = dataclasses.replace(
             evaluation, name=loaded.name, images=f"curated({manifest['uri']!r})", queries=None, qrels=None,
             encoders=hard.encoders or evaluation.encoders, directions=("text_to_image",), measures=(hard.measure,),
-            grid=type(evaluation.grid)(), cost=None, tune=None, compare=None, hard=None, published=None,
+            grid=type(evaluation.grid)(), cost=None, tune=None, compare=None, hard=None, generate=None, published=None,
         )  # fmt: skip
         manifests.append(manifest)
         ready.append(prepare(own, progress.place("sets", loaded.name)))

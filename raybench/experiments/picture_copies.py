@@ -38,7 +38,13 @@ class _Wanted:
 
 
 def copy_pictures(
-    rows: Sequence[int], images: Collection, source: Source, shards: Sequence[Shard], out: str, workers: Workers, reporter: Reporter
+    rows: Sequence[int],
+    images: Collection,
+    source: Source,
+    shards: Sequence[Shard],
+    out: str,
+    workers: Workers,
+    reporter: Reporter,
 ) -> dict[int, Copied]:
     """The pictures of some rows of a collection, by row. DataError where a shard no longer holds one of them."""
     folder = storage.join(out, "pictures", content_key([asdict(shard) for shard in shards]))

@@ -53,6 +53,14 @@ def _of_images(evaluation: Evaluation, out: str) -> dict[str, Any]:
         f"{len(evaluation.measures)} measures: {', '.join(evaluation.measures)}"
     )
     lines += _sections(evaluation, evaluation.directions, evaluation.encoders, evaluation.grid.transforms)
+    if evaluation.generate is not None:
+        asked = evaluation.generate
+        lines.append(
+            f"generate with {asked.generator}: at most {asked.queries} queries, prompts {', '.join(asked.prompts)}, each with "
+            f"{', '.join(asked.contexts)}; {asked.pictures} pictures by {asked.index}"
+        )
+        if asked.alone.queries:
+            lines.append(f"time {asked.alone.queries} answers one at a time")
     return content
 
 

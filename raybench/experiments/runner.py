@@ -6,6 +6,7 @@ what is missing. `run.json` at the end lists what was used, made and lost.
     <out>/indexes/<key>/  results/{records,queries,neighbors,gallery,costs,tuned}/  run.json
 """
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Asked, Cells
 from raybench.experiments.evaluation import Evaluation, Tune
 from raybench.experiments.experiment import Experiment, measure_experiment
+from raybench.experiments.generate import generate as generate_answers
 from raybench.experiments.hard_sets import measure_hard_sets
 from raybench.experiments.paired_sheets import encoder_sheets, stored_of_run
 from raybench.experiments.prepared import Embedded, Prepared, embed_all
@@ -50,6 +52,7 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
             progress.sheets += encoder_sheets(evaluation, stored)
     if evaluation.cost or evaluation.tune or evaluation.compare:
         measure_sections(progress, evaluation, _cells(evaluation, embedded, backend), backend, reporter)
+    generate_answers(progress, prepared, embedded, _asked_to_images(evaluation, embedded, backend), backend, reporter)
     measure_hard_sets(progress, evaluation, backend, reporter, run)
     progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
     progress.write(backend.facts(), command)
@@ -64,6 +67,24 @@ def tune(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
     tune_cells(progress, prepared.evaluation.tune or Tune(), prepared.evaluation.grid, cells, backend, reporter)
     progress.tell_failed()
     return progress
+
+
+def generate(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
+    """Embed what is missing, and generate answers; nothing else is measured, and run.json stays as it is."""
+    progress = Run(prepared.evaluation, prepared.out)
+    embedded = embed_all(progress, prepared, backend, reporter)
+    asked = _asked_to_images(prepared.evaluation, embedded, backend)
+    generate_answers(progress, prepared, embedded, asked, backend, reporter)
+    progress.tell_failed()
+    return progress
+
+
+def _asked_to_images(evaluation: Evaluation, embedded: Embedded, backend: Backend) -> Callable[[], list[Asked]]:
+    """The queries of the encoder that searches for generation, when they are asked for."""
+    section = evaluation.generate
+    encoder = (section and section.encoder) or evaluation.encoders[0]
+    alone = dataclasses.replace(evaluation, directions=("text_to_image",), encoders=(encoder,))
+    return lambda: _asked(alone, embedded, backend)
 
 
 def _experiments(evaluation: Evaluation, embedded: Embedded, indexes: Sequence[str]) -> Iterator[Experiment]:

@@ -64,7 +64,7 @@ def load(
         "versions": library_versions("transformers", "tokenizers", "accelerate", "torchvision"), "torch": version("torch"),
         **place.facts,
     }  # fmt: skip
-    return ChatModel(model, processor, place, max_pixels, facts | {"load_s": round(time.perf_counter() - started, 3)})
+    return ChatModel(model, processor, place, max_pixels, facts | {"loading_s": round(time.perf_counter() - started, 3)})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -146,11 +146,15 @@ class Worker:
         decode_s = time.perf_counter() - started
         given = [ask for ask in asks if isinstance(ask, Ask)]
         try:
-            answers = iter(generator.answer(given, self.setup.decoding, batch_seed(self.setup.seed, number)) if given else [])
+            answers = iter(
+                generator.answer(given, self.setup.decoding, batch_seed(self.setup.seed, number)) if given else []
+            )
         except RaybenchError:
             raise
         except Exception as error:  # a model's library raises every kind of error
-            raise WorkError(f"generating batch {number} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+            raise WorkError(
+                f"generating batch {number} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            ) from error
         return [next(answers) if isinstance(ask, Ask) else ask for ask in asks], decode_s
 
     def texts(self, spec: str, texts: Sequence[str]) -> npt.NDArray[np.float32]:

@@ -90,3 +90,26 @@ def notes_of(source: Source) -> list[str]:
     """What a source has to say of its choice of rows, such as how many it leaves unread; nothing from most sources."""
     told = getattr(source, "notes", None)
     return list(told()) if callable(told) else []
+
+
+class Truth(Protocol):
+    """What is known to be true of pictures that were made, and what can be asked about them."""
+
+    def question(self, query_id: str, image_id: str, query: str) -> tuple[str, str] | None:
+        """A question about a picture that its query does not answer, and the answer; the same for the same query."""
+        ...
+
+    def is_right(self, question: str, right: str, said: str) -> bool:
+        """Whether an answer says the right one, in any words for it."""
+        ...
+
+    def judge(self, image_id: str, query: str, said: str) -> dict[str, tuple[int, int]]:
+        """By measure, how many facts of a picture a text states rightly, and of how many."""
+        ...
+
+
+def truth_of(source: Source) -> Truth | None:
+    """What a source knows of its pictures; nothing from most sources."""
+    told = getattr(source, "truth", None)
+    known: Truth | None = told() if callable(told) else None
+    return known

@@ -1,0 +1,222 @@
+"""Retrieval-augmented generation: queries -> search -> pictures from storage -> prompt -> answer -> score.
+
+    <out>/pictures/<key>/        copies of the pictures that are shown
+    <out>/generations/<key>/     answers of one prompt in one context
+    <out>/results/answers/, latencies/, samples/
+
+Every prompt is asked in every context: with the retrieved pictures, with none (closed book), with the one that the query is about
+(oracle), with others by lot; the same queries each time, so that what retrieval adds is a paired difference.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raybench import storage
+from raybench.encoders import ENCODERS
+from raybench.encoders.base import own_packages
+from raybench.errors import IndexRequestError
+from raybench.experiments import answer_quality, answer_sheets, answer_values, rag_times
+from raybench.experiments.answer_quality import PerQuery, Seen
+from raybench.experiments.answer_values import Scored
+from raybench.experiments.answered import Answered, answer_all, is_done, read
+from raybench.experiments.backend import Backend
+from raybench.experiments.cell import Asked
+from raybench.experiments.drawn import cell_of
+from raybench.experiments.evaluation import Evaluation, Generate
+from raybench.experiments.generate_plan import Planned, plan
+from raybench.experiments.generators import Generators
+from raybench.experiments.prepared import Embedded, Prepared
+from raybench.experiments.reporting import Reporter
+from raybench.experiments.run_file import Run
+from raybench.generation import GENERATORS
+from raybench.generation.worker import Setup
+
+VALUES_FORMAT = 1  # raise it when the same answers get other values
+
+
+class _Pool:
+    """Workers that are started when they are first needed, and stay until the stage ends."""
+
+    def __init__(self, start: Callable[[], Any], lifetime: ExitStack) -> None:
+        self._start, self._lifetime = start, lifetime
+        self._made: Generators | None = None
+
+    def __call__(self) -> Generators:
+        if self._made is None:
+            self._made = self._lifetime.enter_context(self._start())
+        return self._made
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stage:
+    """What the parts of the stage share."""
+
+    progress: Run
+    section: Generate
+    evaluation: Evaluation
+    embedded: Embedded
+    plan: Planned
+    backend: Backend
+    reporter: Reporter
+    pool: _Pool
+    facts: dict[str, Any]
+
+
+def generate(
+    progress: Run, prepared: Prepared, embedded: Embedded, asked: Callable[[], Sequence[Asked]], backend: Backend,
+    reporter: Reporter,
+) -> None:  # fmt: skip
+    """The stage, if the evaluation has its section; an index that cannot be searched is told as a cell without a result."""
+    section, evaluation, started = prepared.evaluation.generate, prepared.evaluation, time.perf_counter()
+    if section is None:
+        return
+    cell = cell_of(asked(), section, evaluation)
+    try:
+        planned = plan(prepared, section, cell, embedded, backend, reporter)
+    except IndexRequestError as fault:
+        progress.fail("generating", cell.title, str(fault))
+        return
+    setup = Setup(GENERATORS.make(section.generator), section.decoding, evaluation.seed, section.threads)
+    with ExitStack() as lifetime:
+        pool = _Pool(lambda: backend.generators(setup, section.workers), lifetime)
+        stage = _Stage(progress, section, evaluation, embedded, planned, backend, reporter, pool, backend.facts())
+        if not all(map(is_done, planned.askings)):
+            answer_all(planned.askings, pool(), stage.facts, section.max_bad, reporter)
+        _time_alone(stage)
+        scored, scorer = _score(stage, [read(asking) for asking in planned.askings])
+    _tell(stage, scored, scorer)
+    progress.seconds["generating answers"] = round(time.perf_counter() - started, 3)
+
+
+def _time_alone(stage: _Stage) -> None:
+    """Whole answers one at a time, for every prompt with retrieved pictures."""
+    section, cell = stage.section, stage.plan.cell
+    if not section.alone.queries:
+        return
+    encodes = not own_packages(ENCODERS.make(cell.asked.encoder))
+    if not encodes:
+        stage.progress.warnings.append(
+            f"{cell.asked.encoder} has packages of its own, so encoding single queries is not timed beside the generator"
+        )
+    for asking in stage.plan.askings:
+        if asking.context != "retrieved":
+            continue
+        copies = dict(stage.plan.copies)
+        timed = rag_times.Timed(asking, cell, section, copies, stage.plan.texts, stage.plan.drawn.vectors_QD, encodes)
+        uri = timed.uri(stage.facts)
+        if not storage.exists(uri):
+            with (
+                stage.reporter.stage(f"timing answers one at a time, {asking.prompt.name}", None),
+                cell.open(stage.backend, asking.out) as index,
+            ):
+                rag_times.time_alone(timed, index, stage.pool(), stage.facts)
+        table = storage.read_table(uri)
+        is_warm = np.array(table["is_warm"].to_pylist())
+        entry = {
+            "prompt": asking.prompt.name, "context": asking.context, "warm": int(is_warm.sum()),
+            "stages": rag_times.split(table, stage.evaluation.intervals, stage.evaluation.seed),
+            "first_s": table["total_s"][0].as_py(), "loading_s": read(asking).manifest["generator_facts"].get("loading_s"),
+            "latencies": uri.rpartition("/")[2],
+        }  # fmt: skip
+        stage.progress.rag_times.append(entry)
+
+
+def _score(stage: _Stage, answered: Sequence[Answered]) -> tuple[list[Scored], str | None]:
+    """Every query's value of every measure, kept with a few samples; and the encoder that looked."""
+    section, evaluation = stage.section, stage.evaluation
+    scorer = section.score or next((one for one in evaluation.encoders if one != stage.plan.cell.asked.encoder), None)
+    scorer = None if scorer is not None and own_packages(ENCODERS.make(scorer)) else scorer
+    uris = [answer_values.values_uri(one.asking, _scoring(stage, scorer)) for one in answered]
+    said = [[text or "" for text in one.answers["answer"].to_pylist()] for one in answered]
+    seen = None
+    if scorer is not None and not all(map(storage.exists, uris)):
+        with stage.reporter.stage(f"scoring answers with {scorer}", None):
+            seen = answer_quality.look(
+                stage.plan.held, said, stage.plan.shown["retrieved"], stage.embedded.images[scorer], scorer, section.score_prefix,
+                stage.pool(), evaluation.seed,
+            )  # fmt: skip
+    scored = []
+    for one, texts, uri in zip(answered, said, uris, strict=True):
+        if not storage.exists(uri):
+            answer_values.write_values(uri, one, _values(texts, one, stage, seen))
+        values = answer_values.read_values(uri, one)
+        scored.append(answer_values.of_answers(one, values, stage.plan.drawn, evaluation.intervals, evaluation.seed))
+        _keep_samples(stage, scored[-1])
+    return scored, scorer
+
+
+def _scoring(stage: _Stage, scorer: str | None) -> list[Any]:
+    """What decides the values beside the answers; a JSON value."""
+    plan, evaluation = stage.plan, stage.evaluation
+    seen = None if scorer is None else [scorer, stage.embedded.images[scorer].checksum, stage.section.score_prefix]
+    retrieved = [list(rows) for rows in plan.shown["retrieved"].rows]
+    return [
+        VALUES_FORMAT,
+        seen,
+        plan.held.references,
+        plan.held.questions,
+        plan.held.image_ids,
+        retrieved,
+        evaluation.images,
+        evaluation.seed,
+    ]
+
+
+def _keep_samples(stage: _Stage, scored: Scored) -> None:
+    asking = scored.answered.asking
+    uri = storage.join(asking.out, "results", "samples", f"{asking.key}.parquet")
+    copies = {copied.image_id: copied for copied in stage.plan.copies.values()}
+    drawn = np.random.default_rng([stage.evaluation.seed, 0x5A]).permutation(len(asking.tasks))
+    answer_values.write_samples(uri, scored, stage.plan.held, copies, np.sort(drawn[: stage.section.samples]).tolist())
+
+
+def _values(texts: Sequence[str], answered: Answered, stage: _Stage, seen: Seen | None) -> PerQuery:
+    """By measure."""
+    held = stage.plan.held
+    if answered.asking.prompt.asks_question:
+        return answer_quality.of_questions(texts, held)
+    values = answer_quality.of_truth(texts, held) | answer_quality.of_words(texts, held.references)
+    if seen is not None:
+        values |= answer_quality.of_sight(texts, held, seen, stage.section.score_prefix)
+    return values
+
+
+def _tell(stage: _Stage, scored: Sequence[Scored], scorer: str | None) -> None:
+    """Tables, entries of run.json, and warnings."""
+    progress, section, evaluation = stage.progress, stage.section, stage.evaluation
+    progress.sheets += [
+        answer_sheets.answers_sheet(scored, evaluation.intervals, evaluation.seed),
+        answer_sheets.batches_sheet(scored),
+    ]
+    if progress.rag_times:
+        progress.sheets.append(answer_sheets.split_sheet(progress.rag_times))
+        progress.sheets.append(answer_sheets.times_sheet(progress.rag_times, section.alone, evaluation.intervals.level))
+    progress.generations += [one.entry(stage.plan.cell, section, scorer) for one in scored]
+    for one in scored:
+        problems = one.answered.manifest["dropped"]
+        if problems:
+            told = ", ".join(f"{reason} {count}" for reason, count in problems.items())
+            progress.warnings.append(
+                f"generating, {one.answered.asking.title}: missing answers, which count as empty: {told}"
+            )
+    if stage.plan.drawn.without_answer:
+        progress.warnings.append(
+            f"generating: {stage.plan.drawn.without_answer} queries have no relevant picture that can be read and were not drawn"
+        )
+    alone = sum(
+        references == (own,) for references, own in zip(stage.plan.held.references, stage.plan.drawn.texts, strict=True)
+    )
+    if alone:
+        progress.warnings.append(
+            f"generating: {alone} of {len(stage.plan.drawn)} queries are the only caption of their picture, and so their own reference: a copy of "
+            "the query scores full marks there"
+        )
+    if scorer == stage.plan.cell.asked.encoder:
+        progress.warnings.append(
+            f"generating: {scorer} both retrieves and scores, and so rewards its own taste; score with another encoder"
+        )

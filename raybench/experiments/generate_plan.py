@@ -1,0 +1,105 @@
+"""What a generation will ask, before anything is generated: queries, pictures in every context, words, examples.
+
+Axes: Q queries.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raybench.errors import RequestError
+from raybench.experiments.answer_quality import Held
+from raybench.experiments.answered import Asking
+from raybench.experiments.asked_questions import Shot, examples_of, questions_of, references_of, texts_by_cluster
+from raybench.experiments.backend import Backend
+from raybench.experiments.cell import Cell
+from raybench.experiments.drawn import Drawn, Shown, draw, show, with_effort
+from raybench.experiments.evaluation import Generate, Tune
+from raybench.experiments.picture_copies import Copied, copy_pictures
+from raybench.experiments.prepared import Embedded, Prepared
+from raybench.experiments.reporting import Reporter
+from raybench.generation import GENERATORS
+from raybench.generation.prompts import PROMPTS, Prompt
+from raybench.generation.worker import Task
+from raybench.sources.base import truth_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """All that will be asked."""
+
+    cell: Cell
+    drawn: Drawn
+    shown: Mapping[str, Shown]  # by context; the retrieved one is always there
+    copies: Mapping[int, Copied]  # by row
+    held: Held
+    askings: tuple[Asking, ...]
+    texts: tuple[tuple[str, ...], ...]  # that each query's vector is made of
+
+
+def plan(
+    prepared: Prepared, section: Generate, cell: Cell, embedded: Embedded, backend: Backend, reporter: Reporter
+) -> Planned:
+    """Tune where an effort is missing, search, copy pictures, and word everything."""
+    evaluation, out, seed = prepared.evaluation, prepared.out, prepared.evaluation.seed
+    cell, tuned = with_effort(cell, evaluation.tune or Tune(), backend, reporter, out)
+    images, judged, truth = embedded.images[cell.asked.encoder], embedded.judged, truth_of(prepared.source)
+    drawn = draw(cell, section, judged, images, held_out=tuned, seed=seed)
+    with reporter.stage(f"searching pictures for {len(drawn)} queries", None):
+        names = dict.fromkeys(("retrieved", *section.contexts))
+        shown = {name: show(name, drawn, cell, section.pictures, backend, out, seed) for name in names}
+    shots = examples_of(section.shots, judged, images, drawn, seed)
+    rows = {row for one in shown.values() for some in one.rows for row in some} | set(drawn.gold.tolist())
+    rows |= {shot.row for shot in shots}
+    copies = copy_pictures(sorted(rows), images, prepared.source, prepared.shards, out, backend.workers(), reporter)
+    image_ids = tuple(copies[row].image_id for row in drawn.gold.tolist())
+    questions = questions_of(section.questions, drawn, image_ids, truth)
+    held = Held(drawn, image_ids, references_of(judged, drawn), questions, truth)
+    askings: list[Asking] = []
+    for prompt in (PROMPTS[name] for name in section.prompts):
+        _check_questions(prompt, held)
+        askings += [
+            _asking(prompt, context, prepared, section, held, shown[context], copies, shots)
+            for context in section.contexts
+        ]
+    own = texts_by_cluster(judged) if section.strategy == "centroid" else {}
+    texts = tuple(own.get(cluster, (text,)) for cluster, text in zip(drawn.clusters, drawn.texts, strict=True))
+    return Planned(cell, drawn, shown, copies, held, tuple(askings), texts)
+
+
+def _check_questions(prompt: Prompt, held: Held) -> None:
+    missing = sum(one is None for one in held.questions)
+    if prompt.asks_question and missing:
+        raise RequestError(
+            f"the prompt {prompt.name!r} needs a question for every query, and {missing} of {len(held.questions)} have none; "
+            "give generate.questions, a table of query_id, question and answer"
+        )
+
+
+def _asking(
+    prompt: Prompt, context: str, prepared: Prepared, section: Generate, held: Held, shown: Shown,
+    copies: Mapping[int, Copied], shots: Sequence[Shot],
+) -> Asking:  # fmt: skip
+    recipe, tasks, facts = GENERATORS.make(section.generator), list[Task](), list[dict[str, Any]]()
+    for query, rows in enumerate(shown.rows):
+        question = held.questions[query] if prompt.asks_question else None
+        words = prompt.words(held.drawn.texts[query], question and question[0], pictures=len(rows))
+        examples = tuple(shot.example(prompt, copies, with_picture=bool(rows)) for shot in shots)
+        uris = tuple(copies[row].uri for row in rows)
+        tasks.append(Task(held.drawn.query_ids[query], uris, words, examples))
+        facts.append(_facts(held.drawn, query, shown, copies) | {"question": question and question[0]})
+    shared = {"prompt": prompt.version, "context": context}
+    return Asking(
+        section.generator, recipe.fingerprint(), section.decoding, prepared.evaluation.seed, prompt, context, tuple(tasks),
+        tuple(one | shared for one in facts), recipe.batch, prepared.out,
+    )  # fmt: skip
+
+
+def _facts(drawn: Drawn, query: int, shown: Shown, copies: Mapping[int, Copied]) -> dict[str, Any]:
+    """What the table of answers says of a query beside its answer."""
+    rows = shown.rows[query]
+    return {
+        "query_id": drawn.query_ids[query], "cluster_id": drawn.clusters[query], "query": drawn.texts[query],
+        "image_ids": [copies[row].image_id for row in rows], "scores": shown.scores[query],
+        "grades": [drawn.grades[query].get(row, 0) for row in rows],
+    }  # fmt: skip
