@@ -54,11 +54,13 @@ class Answer:
     image_tokens: int | None = None  # None where the generator does not say
     answer_tokens: int | None = None  # tokens that came out, without the mark of the end
     preprocess_s: float = 0.0  # resizing, patches, tokens
-    first_token_s: float = 0.0  # from what was prepared to the first token
-    decode_s: float = 0.0  # from the first token to the last
+    first_token_s: float | None = 0.0  # from what was prepared to the first token; None where no first token was seen
+    decode_s: float = 0.0  # from the first token to the last; without a first token, from what was prepared to the end
     together: int = 1  # asks that the call answered side by side
     problem: str | None = None  # such as "http_400", "out_of_memory", "reply_malformed"
     detail: str = ""  # what was seen, at most 300 characters
+    tries: int = 1  # requests that it took; times are those of the last
+    waited_s: float = 0.0  # between tries, which is in no other time
 
 
 class Generator(Protocol):
