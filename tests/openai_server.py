@@ -125,6 +125,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection; what is scripted is in the server."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each small write may wait 40 ms for the client
     server: "_Server"
 
     def log_message(self, *_: Any) -> None:

@@ -558,3 +558,12 @@ def test_the_fingerprint_is_of_what_decides_the_texts():
     other = ({"url": "http://host2/v1"}, {"model": "n"}, {"max_pixels": 9})
     assert {dataclasses.replace(recipe, **change).fingerprint() for change in same} == {recipe.fingerprint()}
     assert len({dataclasses.replace(recipe, **change).fingerprint() for change in ({}, *other)}) == 4
+
+
+def test_no_proxy_of_the_environment_sees_a_request(monkeypatch):
+    """A key goes to the server alone."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert one([]).problem is None
