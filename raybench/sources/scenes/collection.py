@@ -20,6 +20,7 @@ from PIL import Image
 from raybench.sources.scenes.draw import SIDE_PX, draw
 from raybench.sources.scenes.files import DEFECTS, broken, jpeg, odd, retouched
 from raybench.sources.scenes.plan import Entry, Kind, Stream, answers, captions_of, odd_format, plan, scene_of
+from raybench.sources.scenes.scene import Scene
 from raybench.sources.tar import write_tar
 
 SAMPLES_PER_SHARD = 500
@@ -59,6 +60,14 @@ def build(images: int, seed: int, samples_per_shard: int = SAMPLES_PER_SHARD) ->
     for first in range(0, images, samples_per_shard):
         shard = entries[first : first + samples_per_shard]
         yield shard[0].image_id[:5], [_sample(entry, seed, target_ids) for entry in shard]
+
+
+def scenes_by_id(images: int, seed: int) -> Mapping[str, Scene]:
+    """The scene of every image of the collection that `write` writes, by its id: what was drawn.
+
+    A grayscale image does not show its scene's colours, and a broken one shows nothing.
+    """
+    return {entry.image_id: scene_of(entry, seed)[0] for entry in plan(images, seed, SAMPLES_PER_SHARD)}
 
 
 def write(folder: Path, images: int, seed: int) -> Summary:
