@@ -148,13 +148,11 @@ FREE = [
         (CIRCLE_AND_STAR, {"red circle left blue star"}, Background.WHITE, None),
     ),
     (
-        "Two shapes. A huge striped red disc sits on the left side of the image; on the right, there is a tiny blue star."
-        + " The star is plain.\nThe background is a light grey.",
+        "Two shapes. A huge striped red disc sits on the left side of the image; on the right, there is a tiny blue star. The star is plain.\nThe background is a light grey.",
         (CIRCLE_AND_STAR, {"red circle left blue star"}, Background.GRAY, 2),
     ),
     (
-        "There are three objects: a red circle, a blue star and a green ring. The circle is large and striped, and the star"
-        + " is small and plain. The ring is above both of them.",
+        "There are three objects: a red circle, a blue star and a green ring. The circle is large and striped, and the star is small and plain. The ring is above both of them.",
         (CIRCLE_AND_STAR | {"green ring": ""}, {"green ring above them"}, None, 3),
     ),
     (
@@ -192,6 +190,28 @@ FREE = [
     ("a black circle and a cyan star", ({"circle": "", "star": ""}, set(), None, None)),
     ("a red thing left of a small one", ({"red": "", "": "small"}, {"red left "}, None, None)),
     ("red", ({}, set(), None, None)),
+    (
+        "There is a red circle at the top and a blue star at the bottom of the image.",
+        (NAMES, {"red circle above blue star"}, None, None),
+    ),
+    (
+        "A red circle is above a blue star, and a green ring is to the right of both.",
+        (RING_TOO, {"red circle above blue star", "green ring right them"}, None, None),
+    ),
+    (
+        "A blue star with a red circle to its left and a green ring below them.",
+        (RING_TOO, {"red circle left blue star", "green ring below them"}, None, None),
+    ),
+    (
+        "A big red circle with diagonal stripes lies beneath a small blue star with white dots, both on a beige background.",
+        (
+            {"red circle": "large striped", "blue star": "small dotted"},
+            {"red circle below blue star"},
+            Background.BEIGE,
+            None,
+        ),
+    ),
+    ("A red circle that is bigger than the blue star.", (NAMES, set(), None, None)),
     ("I cannot see any picture.", ({}, set(), None, None)),
 ]
 
@@ -280,6 +300,12 @@ def test_answers_are_scored_by_hand():
     assert accuracy("A red circle and a blue star.", TRIO).counts["things"] == Count(0, 1, 1)
 
 
+def test_things_that_agree_equally_are_meant_in_the_order_in_which_they_are_told():
+    """Nothing agrees, so the first told is taken for the first, and how they stand is scored by that."""
+    assert accuracy("a yellow moon left of a brown cross", PAIR).counts["relation"] == Count(1, 1, 1)
+    assert accuracy("a yellow moon right of a brown cross", PAIR).counts["relation"] == Count(0, 1, 1)
+
+
 def test_a_thing_too_many_does_not_hide_the_others():
     """The true things are found among more; only the number of things is wrong."""
     extra = "A small brown cross, a large striped red circle left of a small plain blue star, on a white background."
@@ -321,6 +347,8 @@ def test_scenes_by_id_are_those_that_were_drawn():
     scenes = scenes_by_id(600, 4)
     samples = [item for _, shard in build(600, 4) for item in shard]
     assert list(scenes) == [item.image_id for item in samples]
+    assert len(scenes) == 600
+    assert "no such image" not in scenes
     captions = [(text, scenes[item.image_id]) for item in samples for text in item.captions]
     assert len(captions) > 400
     for text, scene in captions:

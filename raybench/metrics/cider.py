@@ -34,7 +34,7 @@ class _Weighted:
 
     weights: tuple[dict[Ngram, float], ...]
     norms: tuple[float, ...]
-    length: int  # bigrams, which is what the published code takes for the length
+    length: int  # in words
 
 
 def cider(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Values:
@@ -72,7 +72,7 @@ def _weighted(ngrams: Counter[Ngram], queries_with: Counter[Ngram], queries: int
         # An n-gram that no reference says is as rare as one that a single query's references say.
         rarity = math.log(queries) - math.log(max(1, queries_with[ngram]))
         weights[len(ngram) - 1][ngram] = count * rarity
-        length += count * (len(ngram) == 2)
+        length += count * (len(ngram) == 1)
     norms = tuple(math.sqrt(sum(weight**2 for weight in table.values())) for table in weights)
     return _Weighted(weights, norms, length)
 

@@ -62,12 +62,29 @@ def build(images: int, seed: int, samples_per_shard: int = SAMPLES_PER_SHARD) ->
         yield shard[0].image_id[:5], [_sample(entry, seed, target_ids) for entry in shard]
 
 
-def scenes_by_id(images: int, seed: int) -> Mapping[str, Scene]:
-    """The scene of every image of the collection that `write` writes, by its id: what was drawn.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scenes(Mapping[str, Scene]):
+    """Scenes by image id, each made when it is asked for."""
 
-    A grayscale image does not show its scene's colours, and a broken one shows nothing.
+    entries: Mapping[str, Entry]
+    seed: int
+
+    def __getitem__(self, image_id: str) -> Scene:
+        return scene_of(self.entries[image_id], self.seed)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def scenes_by_id(images: int, seed: int) -> Mapping[str, Scene]:
+    """The scene of every image of the collection that `write` writes, by its id, in order: what was drawn.
+
+    A grayscale image does not show its scene's colours, and a broken one shows nothing. Raises KeyError for other ids.
     """
-    return {entry.image_id: scene_of(entry, seed)[0] for entry in plan(images, seed, SAMPLES_PER_SHARD)}
+    return _Scenes({entry.image_id: entry for entry in plan(images, seed, SAMPLES_PER_SHARD)}, seed)
 
 
 def write(folder: Path, images: int, seed: int) -> Summary:
