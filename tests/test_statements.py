@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raybench.generation.attributes import ATTRIBUTES, Count, accuracy, accuracy_untold
 from raybench.sources.scenes import build
+from raybench.sources.scenes.attributes import ATTRIBUTES, Count, accuracy, accuracy_untold
 from raybench.sources.scenes.captions import describe
 from raybench.sources.scenes.collection import scenes_by_id
 from raybench.sources.scenes.questions import Question, answer_is_right, question_for, questions

@@ -8,7 +8,6 @@ Axes: Q queries, D dimensions, P pairs of a query and a reference or picture, R 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,21 +77,17 @@ def of_words(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Per
 
 def of_questions(answers: Sequence[str], held: Held) -> PerQuery:
     """Whether each question was answered rightly, and the overlap of words with the right answer."""
-    asked = [one or ("", "") for one in held.questions]
-    is_right = exact_or(held.truth)
+    asked = [(one or ("", "")) for one in held.questions]
+    rows = list(zip(held.image_ids, asked, answers, strict=True))
     return {
-        "right": np.array(
-            [is_right(question, truth, said) for (question, truth), said in zip(asked, answers, strict=True)]
-        ),
-        "token_f1": np.array([token_f1(said, [truth]) for (_, truth), said in zip(asked, answers, strict=True)]),
+        "right": np.array([_is_right(held.truth, image_id, *question, said) for image_id, question, said in rows]),
+        "token_f1": np.array([token_f1(said, [right]) for _, (_, right), said in rows]),
     }
 
 
-def exact_or(truth: Truth | None) -> Any:
-    """How an answer is judged: by the source, which knows other words for the same, or by equal words."""
-    if truth is not None:
-        return lambda question, right, said: float(truth.is_right(question, right, said))
-    return lambda _question, right, said: exact_match(said, [right])
+def _is_right(truth: Truth | None, image_id: str, question: str, right: str, said: str) -> float:
+    """By the source, which knows other words for the same, or by equal words."""
+    return exact_match(said, [right]) if truth is None else float(truth.is_right(image_id, question, right, said))
 
 
 def of_truth(answers: Sequence[str], held: Held) -> PerQuery:

@@ -116,9 +116,8 @@ def _time_alone(stage: _Stage) -> None:
             ):
                 rag_times.time_alone(timed, index, stage.pool(), stage.facts)
         table = storage.read_table(uri)
-        is_warm = np.array(table["is_warm"].to_pylist())
         entry = {
-            "prompt": asking.prompt.name, "context": asking.context, "warm": int(is_warm.sum()),
+            "prompt": asking.prompt.name, "context": asking.context, "warm": rag_times.counted(table),
             "stages": rag_times.split(table, stage.evaluation.intervals, stage.evaluation.seed),
             "first_s": table["total_s"][0].as_py(), "loading_s": read(asking).manifest["generator_facts"].get("loading_s"),
             "latencies": uri.rpartition("/")[2],

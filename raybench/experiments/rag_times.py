@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raybench import storage
 from raybench.arrays import FloatMatrix
+from raybench.errors import WorkError
 from raybench.experiments.answered import Asking
 from raybench.experiments.cell import Cell
 from raybench.experiments.costs import machine
@@ -65,9 +67,13 @@ def time_alone(timed: Timed, index: Index, pool: Generators, facts: dict[str, An
     if storage.exists(uri):
         return storage.read_table(uri)
     queries = range(min(len(timed.texts), alone.queries))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for turn, query in enumerate([*(q % len(timed.texts) for q in range(alone.warm_up)), *queries]):
         rows.append(_one(timed, query, index, pool) | {"is_warm": turn >= alone.warm_up})
+    if all(row["problem"] is not None for row in rows if row["is_warm"]):
+        raise WorkError(
+            f"none of the queries that are answered one at a time has an answer: {rows[-1]['problem']}; mend it and run again"
+        )
     table = pa.Table.from_pylist(rows, LATENCIES)
     storage.write_table(uri, table)
     return table
@@ -92,7 +98,7 @@ def _one(timed: Timed, query: int, index: Index, pool: Generators) -> dict[str, 
         "query_id": task.query_id, "encode_s": encoded - started if timed.encodes else None, "search_s": searched - encoded,
         "shard_s": shard_s, "merge_s": merge_s, "fetch_s": done.fetch_s, "preprocess_s": done.preprocess_s,
         "first_token_s": done.answer.first_token_s, "decode_s": done.answer.decode_s,
-        "total_s": ended - started, "answer_tokens": done.answer.answer_tokens,
+        "total_s": ended - started, "answer_tokens": done.answer.answer_tokens, "problem": done.answer.problem,
     }  # fmt: skip
 
 
@@ -116,9 +122,18 @@ def _answer(worker: Worker, task: Task) -> Alone:
     return worker.answer_alone(task)
 
 
+def counted(table: pa.Table) -> int:
+    """How many queries count: warm, and with an answer."""
+    return len(_warm(table))
+
+
+def _warm(table: pa.Table) -> pa.Table:
+    return table.filter(pc.and_(table["is_warm"], pc.is_null(table["problem"])))
+
+
 def split(table: pa.Table, intervals: Intervals, seed: int) -> list[dict[str, Any]]:
     """The seconds of every stage over the warm queries, with the interval of the mean, and its share of the total."""
-    warm = table.filter(table["is_warm"])
+    warm = _warm(table)
     columns = {
         name: np.array([value if value is not None else np.nan for value in warm[name].to_pylist()], np.float64)
         for name in warm.column_names

@@ -64,7 +64,9 @@ def load(
         "versions": library_versions("transformers", "tokenizers", "accelerate", "torchvision"), "torch": version("torch"),
         **place.facts,
     }  # fmt: skip
-    return ChatModel(model, processor, place, max_pixels, facts | {"loading_s": round(time.perf_counter() - started, 3)})
+    return ChatModel(
+        model, processor, place, max_pixels, facts | {"loading_s": round(time.perf_counter() - started, 3)}
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +86,9 @@ class ChatModel:
         self.model, self.processor, self.place, self.facts = model, processor, place, facts
         self._max_pixels = _bound_pixels(processor, max_pixels)
         self._most: int | None = None  # asks at a time, once more did not fit
-        config = model.config
+        tokenizer, config = processor.tokenizer, model.config
+        marks = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+        self._marks = tuple(sorted((mark for mark in marks if len(mark) > 1), key=lambda mark: (-len(mark), mark)))
         self._image_token = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
         text = config.get_text_config()
         self._positions = int(getattr(text, "max_position_embeddings", 0) or 1 << 30)
@@ -153,9 +157,8 @@ class ChatModel:
         """
         started = time.perf_counter()
         pictures = [[self._bounded(one) for one in _pictures(ask)] for ask in asks]
-        texts = [
-            self.processor.apply_chat_template(_turns(ask), add_generation_prompt=True, tokenize=False) for ask in asks
-        ]
+        turns = [_turns(ask, self._marks) for ask in asks]
+        texts = [self.processor.apply_chat_template(one, add_generation_prompt=True, tokenize=False) for one in turns]
         made = self.processor(
             text=texts,
             images=pictures if any(pictures) else None,
@@ -236,18 +239,20 @@ def _pictures(ask: Ask) -> list[Image.Image]:
     return [picture for shot in ask.shots for picture in shot.pictures] + list(ask.pictures)
 
 
-def _turns(ask: Ask) -> list[dict[str, Any]]:
+def _turns(ask: Ask, marks: Sequence[str]) -> list[dict[str, Any]]:
     turns: list[dict[str, Any]] = []
     for shot in ask.shots:
         turns += [
-            _user(len(shot.pictures), shot.words),
-            {"role": "assistant", "content": [{"type": "text", "text": shot.answer}]},
-        ]
-    return [*turns, _user(len(ask.pictures), ask.words)]
+            _turn("user", len(shot.pictures), shot.words, marks), _turn("assistant", 0, shot.answer, marks),
+        ]  # fmt: skip
+    return [*turns, _turn("user", len(ask.pictures), ask.words, marks)]
 
 
-def _user(pictures: int, words: str) -> dict[str, Any]:
-    return {"role": "user", "content": [{"type": "image"}] * pictures + [{"type": "text", "text": words}]}
+def _turn(role: str, pictures: int, words: str, marks: Sequence[str]) -> dict[str, Any]:
+    """One turn; what looks like a mark of the model (the end of a turn, the place of a picture) is broken up by a blank."""
+    for mark in marks:
+        words = words.replace(mark, f"{mark[0]} {mark[1:]}")
+    return {"role": role, "content": [{"type": "image"}] * pictures + [{"type": "text", "text": words}]}
 
 
 def _failed(problem: str, detail: str) -> Answer:

@@ -70,6 +70,7 @@ LATENCIES = pa.schema(
         ("decode_s", pa.float64()),
         ("total_s", pa.float64()),  # by one clock, from the words to the answer; more than the sum of the parts
         ("answer_tokens", pa.int64()),
+        ("problem", pa.string()),  # why there is no answer, whose seconds are not counted; null where there is one
         ("is_warm", pa.bool_()),  # False for what was asked to warm up, the first of which is the cold start
     ]
 )

@@ -99,7 +99,7 @@ class Truth(Protocol):
         """A question about a picture that its query does not answer, and the answer; the same for the same query."""
         ...
 
-    def is_right(self, question: str, right: str, said: str) -> bool:
+    def is_right(self, image_id: str, question: str, right: str, said: str) -> bool:
         """Whether an answer says the right one, in any words for it."""
         ...
 

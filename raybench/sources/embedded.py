@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from raybench import storage
 from raybench.errors import DataError, StorageError
-from raybench.sources.base import JUDGMENT_ROWS, Shard
+from raybench.sources.base import JUDGMENT_ROWS, Shard, Truth
 from raybench.sources.tables import QUERY_ROWS
 from raybench.sources.webdataset import Tars, WebDataset
 from raybench.spec import content_key
@@ -51,7 +51,7 @@ class Scenes:
                 raise StorageError(
                     f"{storage.join(folder, lost)} is not what was written; delete {folder} and run again"
                 )
-        return EmbeddedScenes(folder, WebDataset(folder).open(datasets_uri))
+        return EmbeddedScenes(folder, WebDataset(folder).open(datasets_uri), self)
 
     def is_ready(self, datasets_uri: str) -> bool:
         """Whether the data set has been made already."""
@@ -90,6 +90,7 @@ class EmbeddedScenes:
 
     folder: str
     tars: Tars
+    recipe: Scenes
 
     def plan(self) -> list[Shard]:
         """One shard per tar."""
@@ -109,3 +110,10 @@ class EmbeddedScenes:
         """Its judgments: every image that shows what a query says."""
         table = storage.read_table(storage.join(self.folder, "qrels.parquet"))
         return table.select(JUDGMENT_ROWS.names).cast(JUDGMENT_ROWS)
+
+    def truth(self) -> Truth:
+        """What every picture shows."""
+        from raybench.sources.scenes.collection import scenes_by_id
+        from raybench.sources.scenes.truth import SceneTruth
+
+        return SceneTruth(scenes_by_id(self.recipe.images, self.recipe.seed))
