@@ -78,6 +78,8 @@ class Run:
     costs: tuple[Mapping[str, Any], ...] = ()
     tuned: tuple[Mapping[str, Any], ...] = ()
     failed: tuple[Mapping[str, Any], ...] = ()
+    generations: tuple[Mapping[str, Any], ...] = ()
+    rag_times: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def total_s(self) -> float:
@@ -107,6 +109,8 @@ def read_run(out_uri: str) -> Run | None:
         costs=tuple(_as(item, dict, uri) for item in _get(facts, "costs", list, uri) or []),
         tuned=tuple(_as(item, dict, uri) for item in _get(facts, "tuned", list, uri) or []),
         failed=tuple(_as(item, dict, uri) for item in _get(facts, "failed", list, uri) or []),
+        generations=tuple(_as(item, dict, uri) for item in _get(facts, "generations", list, uri) or []),
+        rag_times=tuple(_as(item, dict, uri) for item in _get(facts, "rag_times", list, uri) or []),
         sheets=tuple(_sheet(_as(item, dict, uri), uri) for item in _get(facts, "sheets", list, uri) or []),
     )
 

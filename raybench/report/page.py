@@ -4,13 +4,9 @@ Whatever comes from data is escaped by the template, and a content security poli
 that are part of it, so a caption that is markup stays a caption. The same folder gives the same bytes.
 """
 
-import csv
-import io
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pyarrow as pa
@@ -19,25 +15,12 @@ from markupsafe import Markup
 from raybench import results, storage
 from raybench.errors import RequestError
 from raybench.metrics import MEASURES
-from raybench.report import figures, sheets, tables, tradeoff
+from raybench.report import figures, sheets, summary, tables, tradeoff
 from raybench.report.account import Run, read_run
 from raybench.report.gallery import MOST_SYSTEMS, Gallery, gather
 from raybench.report.words import duration, facts, moment
 from raybench.results import Record
 
-_CSV_COLUMNS = (
-    "direction",
-    "encoder",
-    "transform",
-    "index",
-    "measure",
-    "value",
-    "low",
-    "high",
-    "worst_tie",
-    "best_tie",
-    "chance",
-)
 _MOST_NOTES = 4  # that stand open; the others are folded
 _UNTOLD = Run("", "", "", "", None, None, {}, (), {}, (), ())
 
@@ -76,8 +59,8 @@ def write_report(out_uri: str) -> str:
     sections = [_section(block, names, results_uri) for block in blocks]
     notes = [*notes, *_notes(run, records), *run.warnings]
     report_uri = storage.join(out_uri, "report")
-    storage.write_json(storage.join(report_uri, "summary.json"), _summary(run, records, notes))
-    storage.write_bytes(storage.join(report_uri, "tables", "records.csv"), _csv(records).encode())
+    storage.write_json(storage.join(report_uri, "summary.json"), summary.facts(run, records, notes))
+    storage.write_bytes(storage.join(report_uri, "tables", "records.csv"), summary.csv_text(records).encode())
     page_uri = storage.join(report_uri, "index.html")
     storage.write_bytes(page_uri, render(run, sections, names, notes).encode())
     return page_uri
@@ -184,42 +167,3 @@ def _notes(run: Run, records: Sequence[Record]) -> list[str]:
             "a model that was loaded wrongly looks like this."
         )
     return notes
-
-
-def _summary(run: Run, records: Sequence[Record], notes: Sequence[str]) -> dict[str, Any]:
-    """The page for programs: strict JSON, so a number that is not finite is null."""
-    accounts = [
-        {**asdict(account), "dropped": dict(account.dropped), "balanced": account.is_balanced}
-        for account in run.accounts
-    ]
-    return {
-        "name": run.name,
-        "created": run.created,
-        "command": run.command,
-        "evaluation": run.evaluation,
-        "seed": run.seed,
-        "shards": run.shards,
-        "environment": run.environment,
-        "seconds": run.seconds,
-        "sheets": [asdict(sheet) for sheet in run.sheets],
-        "costs": list(run.costs),
-        "tuned": list(run.tuned),
-        "failed": list(run.failed),
-        "notes": list(notes),
-        "accounting": accounts,
-        "records": [
-            {
-                name: None if isinstance(cell, float) and not math.isfinite(cell) else cell
-                for name, cell in asdict(record).items()
-            }
-            for record in records
-        ],
-    }
-
-
-def _csv(records: Sequence[Record]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    writer.writerows([getattr(record, column) for column in _CSV_COLUMNS] for record in records)
-    return buffer.getvalue()
