@@ -15,7 +15,7 @@ from markupsafe import Markup
 from raybench import results, storage
 from raybench.errors import RequestError
 from raybench.metrics import MEASURES
-from raybench.report import figures, sheets, summary, tables, tradeoff
+from raybench.report import answers, figures, sheets, summary, tables, tradeoff
 from raybench.report.account import Run, read_run
 from raybench.report.gallery import MOST_SYSTEMS, Gallery, gather
 from raybench.report.words import duration, facts, moment
@@ -58,15 +58,22 @@ def write_report(out_uri: str) -> str:
     results_uri = storage.join(out_uri, "results")
     sections = [_section(block, names, results_uri) for block in blocks]
     notes = [*notes, *_notes(run, records), *run.warnings]
+    prompts = answers.prompts(run.generations, run.rag_times, results_uri)
     report_uri = storage.join(out_uri, "report")
     storage.write_json(storage.join(report_uri, "summary.json"), summary.facts(run, records, notes))
     storage.write_bytes(storage.join(report_uri, "tables", "records.csv"), summary.csv_text(records).encode())
     page_uri = storage.join(report_uri, "index.html")
-    storage.write_bytes(page_uri, render(run, sections, names, notes).encode())
+    storage.write_bytes(page_uri, render(run, sections, names, notes, prompts).encode())
     return page_uri
 
 
-def render(run: Run, sections: Sequence[Section], names: figures.Letters, notes: Sequence[str]) -> str:
+def render(
+    run: Run,
+    sections: Sequence[Section],
+    names: figures.Letters,
+    notes: Sequence[str],
+    prompts: Sequence[answers.Prompt] = (),
+) -> str:
     """The page as text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -95,6 +102,7 @@ def render(run: Run, sections: Sequence[Section], names: figures.Letters, notes:
         sections=sections,
         systems=names,
         notes=notes,
+        prompts=prompts,
         headline=tables.HEADLINE,
         interval=tables.interval,
         at_chance=tables.at_chance,
@@ -113,7 +121,7 @@ def _records(out_uri: str, run: Run | None) -> tuple[list[Record], list[str]]:
     """The records of the run in the order of its experiments, and what a reader must know about the choice."""
     results_uri = storage.join(out_uri, "results")
     records = results.read_all(results_uri)
-    if not records and run is not None and run.sheets:
+    if not records and run is not None and (run.sheets or run.generations):
         return [], []
     if not records:
         raise RequestError(
@@ -159,6 +167,7 @@ def _notes(run: Run, records: Sequence[Record]) -> list[str]:
         for account in run.accounts
         if not account.is_balanced
     ]
+    notes += answers.lost(run.generations)
     flagged = [record for record in records if tables.at_chance(record)]
     if flagged and not run.warnings:  # a run warns of them itself
         systems = dict.fromkeys(f"{record.encoder} {tables.direction_words(record.direction)}" for record in flagged)

@@ -78,10 +78,13 @@ class Bar:
     shares: tuple[float, ...]
 
 
-def dots(rows: Sequence[Dot], name: str, *, is_share: bool) -> str:
-    """Dot and whisker, one row per system, the first on top; a short bar marks chance where it is in view."""
+def dots(rows: Sequence[Dot], name: str, *, is_share: bool, left_pt: float = 26) -> str:
+    """Dot and whisker, one row per key, the first on top; a short bar marks chance where it is in view.
+
+    `left_pt` is the room for the keys, which are printed as they are.
+    """
     with settings():
-        figure, axes = panel(PANEL_PT, len(rows) * ROW_PT + 34, left_pt=26, bottom_pt=24, right_pt=14)
+        figure, axes = panel(PANEL_PT, len(rows) * ROW_PT + 34, left_pt=left_pt, bottom_pt=24, right_pt=14)
         low, high = _view(rows, is_share=is_share)
         axes.set_xlim(low, high)
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -94,7 +97,7 @@ def dots(rows: Sequence[Dot], name: str, *, is_share: bool) -> str:
             if dot.chance is not None and low <= dot.chance <= high:
                 axes.plot([dot.chance] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=1.2)
         axes.yaxis.set_major_locator(FixedLocator(list(range(len(rows)))))
-        axes.set_yticklabels([dot.key for dot in rows])
+        axes.set_yticklabels([dot.key for dot in rows], parse_math=False)
         axes.tick_params(length=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
         return svg_text(figure, name)
