@@ -103,10 +103,11 @@ def splits(prompt: str, rag_times: Sequence[Told]) -> tuple[Split, ...]:
 
 
 def seconds(value_s: float) -> str:
-    """A mean time to three digits, in milliseconds where it is below a second."""
+    """A time to three digits, in milliseconds where it is below a second."""
     if value_s >= 100:
         return duration(value_s)
-    return f"{value_s:.3g} s" if value_s >= 1 else f"{value_s * 1000:.3g} ms"
+    text = f"{value_s:#.3g}" if value_s >= 0.9995 else f"{value_s * 1000:#.3g}"
+    return text.rstrip(".") + (" s" if value_s >= 0.9995 else " ms")
 
 
 def _parts(told: Told) -> tuple[Part, ...]:
@@ -148,7 +149,7 @@ def _words(told: Told) -> str:
 def _bar(parts: Sequence[Part], end_s: float, name: str) -> str:
     """One horizontal bar of seconds, cut into stages; a share is printed where it has room."""
     with canvas.settings():
-        figure, axes = canvas.panel(canvas.WHOLE_PT, 78, left_pt=6, bottom_pt=26, right_pt=14)
+        figure, axes = canvas.panel(canvas.WHOLE_PT, 78, left_pt=14, bottom_pt=26, right_pt=14)
         end_s = end_s or 1.0
         axes.set_xlim(0, end_s)
         axes.set_ylim(-0.5, 0.5)
@@ -161,10 +162,14 @@ def _bar(parts: Sequence[Part], end_s: float, name: str) -> str:
                 axes.text(middle_s, 0, f"{part.share:.0%}", ha="center", va="center", color=canvas.PAPER, size=10)
         axes.yaxis.set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value_s, _: seconds(value_s) if value_s else "0"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value_s, _: _tick(value_s, end_s)))
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(length=0)
         return canvas.svg_text(figure, name)
+
+
+def _tick(value_s: float, end_s: float) -> str:
+    return f"{value_s:g} s" if end_s >= 1 else f"{value_s * 1000:g} ms"
 
 
 def _is_number(value: Any) -> bool:
