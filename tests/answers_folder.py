@@ -21,9 +21,9 @@ BETWEEN_S = 0.05
 
 def row(prompt: str, context: str, query: int, **changes: Any) -> dict[str, Any]:
     """One sampled answer; its values follow from its place, its pictures from the query."""
-    shown = {"none": [], "gold": [query], "random": [query + 7, query + 11, query + 13]}.get(
-        context, [query + 1, query, query + 2]
-    )
+    found = [query + 1, query + 2]
+    found.insert(query % 3, query)
+    shown = {"none": [], "gold": [query], "random": [query + 7, query + 11, query + 13], "retrieved": found}[context]
     values = {"token_f1": (query % 5) / 7, "rouge_l": 0.25, "clip_score": 0.71, "cider": 1.5, "bleu@4": None}
     values |= {"accuracy": float(context == "gold")} if prompt == "answer" else {}
     made = {
