@@ -1,4 +1,4 @@
-"""Parts that many tests share: one real Ray per test run, and an S3 server on loopback."""
+"""Parts that many tests share: one real Ray per test run, an S3 server on loopback, and a Chromium."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import Browser
 
 # Models and data sets never come from a hub in tests; a library that tries must fail at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -82,3 +83,17 @@ def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
 def repository() -> Path:
     """The folder of the project."""
     return Path(__file__).parents[1]
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """A Chromium with an empty page, of this test alone."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no chromium on PATH")
+    browser = Browser(program, tmp_path / "profile")
+    try:
+        browser.open()
+        yield browser
+    finally:
+        browser.close()

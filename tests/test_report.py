@@ -7,11 +7,9 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -347,19 +345,6 @@ def test_bars_of_ranks_add_up_and_follow_the_neighbors(made: report_folder.Made,
     assert shares[0] >= 0.075
     assert f"{shares[0]:.0%}" in plot["text"]
     assert "not in the first 20" in plot["text"]
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium on PATH")
-    browser = Browser(program, tmp_path / "profile")
-    try:
-        browser.open()
-        yield browser
-    finally:
-        browser.close()
 
 
 @pytest.mark.browser

@@ -78,6 +78,8 @@ class Run:
     costs: tuple[Mapping[str, Any], ...] = ()
     tuned: tuple[Mapping[str, Any], ...] = ()
     failed: tuple[Mapping[str, Any], ...] = ()
+    generations: tuple[Mapping[str, Any], ...] = ()
+    rag_times: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def total_s(self) -> float:
@@ -107,6 +109,10 @@ def read_run(out_uri: str) -> Run | None:
         costs=tuple(_as(item, dict, uri) for item in _get(facts, "costs", list, uri) or []),
         tuned=tuple(_as(item, dict, uri) for item in _get(facts, "tuned", list, uri) or []),
         failed=tuple(_as(item, dict, uri) for item in _get(facts, "failed", list, uri) or []),
+        generations=tuple(
+            _generation(_as(item, dict, uri), uri) for item in _get(facts, "generations", list, uri) or []
+        ),
+        rag_times=tuple(_times(_as(item, dict, uri), uri) for item in _get(facts, "rag_times", list, uri) or []),
         sheets=tuple(_sheet(_as(item, dict, uri), uri) for item in _get(facts, "sheets", list, uri) or []),
     )
 
@@ -118,6 +124,35 @@ def _sheet(facts: Mapping[str, Any], uri: str) -> Sheet:
         if len(row) != len(columns) or not all(cell is None or isinstance(cell, (str, int, float)) for cell in row):
             raise DataError(f"{uri}: a row of a sheet does not have a value for each column; run again")
     return Sheet(_get(facts, "title", str, uri) or "", _get(facts, "note", str, uri) or "", columns, rows)
+
+
+def _generation(facts: Mapping[str, Any], uri: str) -> Mapping[str, Any]:
+    """The facts of one generation as they are, after a look at those that the report uses."""
+    for name in ("key", "prompt", "context"):
+        _as(facts.get(name), str, f"{uri}: generations: {name}")
+    for name in ("queries", "answered"):
+        _get(facts, name, int, f"{uri}: generations")
+    for count in (_get(facts, "problems", dict, f"{uri}: generations") or {}).values():
+        _as(count, int, f"{uri}: generations: problems")
+    for item in _get(facts, "measures", list, f"{uri}: generations") or []:
+        told = _as(item, dict, f"{uri}: generations: measures")
+        _as(told.get("measure"), str, f"{uri}: generations: measure")
+        for name in ("value", "low", "high"):
+            _get(told, name, (int, float), f"{uri}: generations")
+    return facts
+
+
+def _times(facts: Mapping[str, Any], uri: str) -> Mapping[str, Any]:
+    """The times of one prompt and context as they are, after the same look."""
+    for name in ("prompt", "context"):
+        _as(facts.get(name), str, f"{uri}: rag_times: {name}")
+    _get(facts, "warm", int, f"{uri}: rag_times")
+    for item in _get(facts, "stages", list, f"{uri}: rag_times") or []:
+        told = _as(item, dict, f"{uri}: rag_times: stages")
+        _as(told.get("stage"), str, f"{uri}: rag_times: stage")
+        for name in ("mean_s", "low_s", "high_s", "share"):
+            _get(told, name, (int, float), f"{uri}: rag_times")
+    return facts
 
 
 def _account(facts: Mapping[str, Any], uri: str) -> Account:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raybench.report import plots
+from raybench.report import canvas, plots
 from raybench.report.tables import HEADLINE, SHARES, Block, Row, System, direction_words, label
 from raybench.results import Record
 
 Letters = Mapping[System, tuple[str, int]]
 MOST_PANELS = 6
 _BUCKET_ENDS = (1, 3, 10, 30, 100)  # the last rank of each bucket; what lies past 100 is one more
-_MISSED = plots.NUM_BUCKETS - 1
+_MISSED = canvas.NUM_BUCKETS - 1
 
 
 @dataclass(frozen=True, slots=True)

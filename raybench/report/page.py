@@ -4,13 +4,9 @@ Whatever comes from data is escaped by the template, and a content security poli
 that are part of it, so a caption that is markup stays a caption. The same folder gives the same bytes.
 """
 
-import csv
-import io
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pyarrow as pa
@@ -19,25 +15,12 @@ from markupsafe import Markup
 from raybench import results, storage
 from raybench.errors import RequestError
 from raybench.metrics import MEASURES
-from raybench.report import figures, sheets, tables, tradeoff
+from raybench.report import answers, figures, sheets, summary, tables, tradeoff
 from raybench.report.account import Run, read_run
 from raybench.report.gallery import MOST_SYSTEMS, Gallery, gather
 from raybench.report.words import duration, facts, moment
 from raybench.results import Record
 
-_CSV_COLUMNS = (
-    "direction",
-    "encoder",
-    "transform",
-    "index",
-    "measure",
-    "value",
-    "low",
-    "high",
-    "worst_tie",
-    "best_tie",
-    "chance",
-)
 _MOST_NOTES = 4  # that stand open; the others are folded
 _UNTOLD = Run("", "", "", "", None, None, {}, (), {}, (), ())
 
@@ -75,15 +58,22 @@ def write_report(out_uri: str) -> str:
     results_uri = storage.join(out_uri, "results")
     sections = [_section(block, names, results_uri) for block in blocks]
     notes = [*notes, *_notes(run, records), *run.warnings]
+    prompts = answers.prompts(run.generations, run.rag_times, results_uri)
     report_uri = storage.join(out_uri, "report")
-    storage.write_json(storage.join(report_uri, "summary.json"), _summary(run, records, notes))
-    storage.write_bytes(storage.join(report_uri, "tables", "records.csv"), _csv(records).encode())
+    storage.write_json(storage.join(report_uri, "summary.json"), summary.facts(run, records, notes))
+    storage.write_bytes(storage.join(report_uri, "tables", "records.csv"), summary.csv_text(records).encode())
     page_uri = storage.join(report_uri, "index.html")
-    storage.write_bytes(page_uri, render(run, sections, names, notes).encode())
+    storage.write_bytes(page_uri, render(run, sections, names, notes, prompts).encode())
     return page_uri
 
 
-def render(run: Run, sections: Sequence[Section], names: figures.Letters, notes: Sequence[str]) -> str:
+def render(
+    run: Run,
+    sections: Sequence[Section],
+    names: figures.Letters,
+    notes: Sequence[str],
+    prompts: Sequence[answers.Prompt] = (),
+) -> str:
     """The page as text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -112,6 +102,7 @@ def render(run: Run, sections: Sequence[Section], names: figures.Letters, notes:
         sections=sections,
         systems=names,
         notes=notes,
+        prompts=prompts,
         headline=tables.HEADLINE,
         interval=tables.interval,
         at_chance=tables.at_chance,
@@ -130,7 +121,7 @@ def _records(out_uri: str, run: Run | None) -> tuple[list[Record], list[str]]:
     """The records of the run in the order of its experiments, and what a reader must know about the choice."""
     results_uri = storage.join(out_uri, "results")
     records = results.read_all(results_uri)
-    if not records and run is not None and run.sheets:
+    if not records and run is not None and (run.sheets or run.generations):
         return [], []
     if not records:
         raise RequestError(
@@ -176,6 +167,7 @@ def _notes(run: Run, records: Sequence[Record]) -> list[str]:
         for account in run.accounts
         if not account.is_balanced
     ]
+    notes += answers.lost(run.generations)
     flagged = [record for record in records if tables.at_chance(record)]
     if flagged and not run.warnings:  # a run warns of them itself
         systems = dict.fromkeys(f"{record.encoder} {tables.direction_words(record.direction)}" for record in flagged)
@@ -184,42 +176,3 @@ def _notes(run: Run, records: Sequence[Record]) -> list[str]:
             "a model that was loaded wrongly looks like this."
         )
     return notes
-
-
-def _summary(run: Run, records: Sequence[Record], notes: Sequence[str]) -> dict[str, Any]:
-    """The page for programs: strict JSON, so a number that is not finite is null."""
-    accounts = [
-        {**asdict(account), "dropped": dict(account.dropped), "balanced": account.is_balanced}
-        for account in run.accounts
-    ]
-    return {
-        "name": run.name,
-        "created": run.created,
-        "command": run.command,
-        "evaluation": run.evaluation,
-        "seed": run.seed,
-        "shards": run.shards,
-        "environment": run.environment,
-        "seconds": run.seconds,
-        "sheets": [asdict(sheet) for sheet in run.sheets],
-        "costs": list(run.costs),
-        "tuned": list(run.tuned),
-        "failed": list(run.failed),
-        "notes": list(notes),
-        "accounting": accounts,
-        "records": [
-            {
-                name: None if isinstance(cell, float) and not math.isfinite(cell) else cell
-                for name, cell in asdict(record).items()
-            }
-            for record in records
-        ],
-    }
-
-
-def _csv(records: Sequence[Record]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    writer.writerows([getattr(record, column) for column in _CSV_COLUMNS] for record in records)
-    return buffer.getvalue()

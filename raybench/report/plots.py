@@ -1,66 +1,29 @@
 """A plot is a function from values to the text of an SVG that lies inside the page and takes its colours from it.
 
-Systems appear as the letters that the page gives them, so no name from the data is drawn. Nothing of the clock, the
-machine or the user's settings enters: equal values give equal text. Colours are placeholders that become CSS
-variables, so that a plot is legible in light and in dark.
+Systems appear as the letters that the page gives them, so no name from the data is drawn.
 """
 
-import html
-import io
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from matplotlib import style
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from raybench.spec import content_key
-
-PANEL_PT, WHOLE_PT = 340.0, 400.0  # widths of the two sizes of plots
-ROW_PT = 24.0
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "h")
-NUM_SERIES = len(MARKERS)
-NUM_BUCKETS = 7
-
-_INK, _FAINT, _PAPER = "#0000a0", "#0000a1", "#0000a2"
-_SERIES = tuple(f"#0000b{number}" for number in range(NUM_SERIES))
-_BUCKETS = tuple(f"#0000c{number}" for number in range(NUM_BUCKETS))
-_BUCKET_INKS = tuple(f"#0000d{number}" for number in range(NUM_BUCKETS))
-_COLOURS = {
-    _INK: "currentColor",
-    _FAINT: "var(--line)",
-    _PAPER: "var(--panel)",
-    **{placeholder: f"var(--series-{number})" for number, placeholder in enumerate(_SERIES)},
-    **{placeholder: f"var(--bucket-{number})" for number, placeholder in enumerate(_BUCKETS)},
-    **{placeholder: f"var(--bucket-ink-{number})" for number, placeholder in enumerate(_BUCKET_INKS)},
-}
-_SETTINGS = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "raybench",
-    "font.size": 11,
-    "font.family": ["sans-serif"],
-    "text.color": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _INK,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.axisbelow": True,
-    "figure.facecolor": "none",
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 11,
-    "grid.color": _FAINT,
-    "grid.linewidth": 0.6,
-    "path.simplify": False,
-}
+from raybench.report.canvas import (
+    BUCKET_INKS,
+    BUCKETS,
+    INK,
+    MARKERS,
+    NUM_SERIES,
+    PANEL_PT,
+    PAPER,
+    ROW_PT,
+    SERIES,
+    WHOLE_PT,
+    panel,
+    settings,
+    svg_text,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,42 +78,45 @@ class Bar:
     shares: tuple[float, ...]
 
 
-def dots(rows: Sequence[Dot], name: str, *, is_share: bool) -> str:
-    """Dot and whisker, one row per system, the first on top; a short bar marks chance where it is in view."""
-    with _settings():
-        figure, axes = _panel(PANEL_PT, len(rows) * ROW_PT + 34, left_pt=26, bottom_pt=24, right_pt=14)
+def dots(rows: Sequence[Dot], name: str, *, is_share: bool, left_pt: float = 26) -> str:
+    """Dot and whisker, one row per key, the first on top; a short bar marks chance where it is in view.
+
+    `left_pt` is the room for the keys, which are printed as they are.
+    """
+    with settings():
+        figure, axes = panel(PANEL_PT, len(rows) * ROW_PT + 34, left_pt=left_pt, bottom_pt=24, right_pt=14)
         low, high = _view(rows, is_share=is_share)
         axes.set_xlim(low, high)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=True, axis="x")
         for place, dot in enumerate(rows):
-            colour, marker = _SERIES[dot.series % NUM_SERIES], MARKERS[dot.series % NUM_SERIES]
+            colour, marker = SERIES[dot.series % NUM_SERIES], MARKERS[dot.series % NUM_SERIES]
             if dot.low is not None and dot.high is not None:
                 axes.plot([dot.low, dot.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
-            axes.plot([dot.value], [place], marker, color=colour, markersize=8, markeredgecolor=_PAPER)
+            axes.plot([dot.value], [place], marker, color=colour, markersize=8, markeredgecolor=PAPER)
             if dot.chance is not None and low <= dot.chance <= high:
-                axes.plot([dot.chance] * 2, [place - 0.32, place + 0.32], color=_INK, linewidth=1.2)
+                axes.plot([dot.chance] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=1.2)
         axes.yaxis.set_major_locator(FixedLocator(list(range(len(rows)))))
-        axes.set_yticklabels([dot.key for dot in rows])
+        axes.set_yticklabels([dot.key for dot in rows], parse_math=False)
         axes.tick_params(length=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-        return _svg(figure, name)
+        return svg_text(figure, name)
 
 
 def curves(lines: Sequence[Curve], name: str, *, label: str) -> str:
     """Values over cut-offs on a logarithmic axis, whiskers for the intervals, letters at the right ends."""
-    with _settings():
-        figure, axes = _panel(WHOLE_PT, 244, left_pt=32, bottom_pt=36, right_pt=26)
+    with settings():
+        figure, axes = panel(WHOLE_PT, 244, left_pt=32, bottom_pt=36, right_pt=26)
         cutoffs = sorted({cutoff for line in lines for cutoff in line.cutoffs})
         spread = 0.0 if len(lines) == 1 else 0.018  # systems stand beside each other, as a share of the cut-off
         for place, line in enumerate(lines):
-            colour, marker = _SERIES[line.series % NUM_SERIES], MARKERS[line.series % NUM_SERIES]
+            colour, marker = SERIES[line.series % NUM_SERIES], MARKERS[line.series % NUM_SERIES]
             xs = [cutoff * (1 + spread * (place - (len(lines) - 1) / 2)) for cutoff in line.cutoffs]
             for x, dot in zip(xs, line.dots, strict=True):
                 if dot.low is not None and dot.high is not None:
                     axes.plot([x, x], [dot.low, dot.high], color=colour, linewidth=1.6)
             values = [dot.value for dot in line.dots]
-            axes.plot(xs, values, marker + "-", color=colour, markersize=6.5, linewidth=1.3, markeredgecolor=_PAPER)
+            axes.plot(xs, values, marker + "-", color=colour, markersize=6.5, linewidth=1.3, markeredgecolor=PAPER)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(cutoffs))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -161,23 +127,23 @@ def curves(lines: Sequence[Curve], name: str, *, label: str) -> str:
         axes.tick_params(length=0)
         ends = _apart([line.dots[-1].value for line in lines], least=0.07)
         for line, end in zip(lines, ends, strict=True):
-            axes.text(1.03, end, line.key, transform=axes.get_yaxis_transform(), va="center", weight="bold", color=_INK)
-        return _svg(figure, name)
+            axes.text(1.03, end, line.key, transform=axes.get_yaxis_transform(), va="center", weight="bold", color=INK)
+        return svg_text(figure, name)
 
 
 def stacked(bars: Sequence[Bar], name: str) -> str:
     """One bar per system, cut into shares; a share is printed where it has room."""
-    with _settings():
-        figure, axes = _panel(WHOLE_PT, len(bars) * (ROW_PT + 8) + 34, left_pt=26, bottom_pt=24, right_pt=22)
+    with settings():
+        figure, axes = panel(WHOLE_PT, len(bars) * (ROW_PT + 8) + 34, left_pt=26, bottom_pt=24, right_pt=22)
         axes.set_xlim(0, 1)
         axes.set_ylim(len(bars) - 0.5, -0.5)
         for place, bar in enumerate(bars):
             starts = itertools.accumulate(bar.shares, initial=0.0)
             for number, (start, share) in enumerate(zip(starts, bar.shares, strict=False)):
-                axes.barh(place, share, left=start, height=0.72, color=_BUCKETS[number], edgecolor=_PAPER, linewidth=1)
+                axes.barh(place, share, left=start, height=0.72, color=BUCKETS[number], edgecolor=PAPER, linewidth=1)
                 if share >= 0.075:
                     middle = start + share / 2
-                    ink = _BUCKET_INKS[number]
+                    ink = BUCKET_INKS[number]
                     axes.text(middle, place, f"{share:.0%}", ha="center", va="center", color=ink, size=10)
         axes.yaxis.set_major_locator(FixedLocator(list(range(len(bars)))))
         axes.set_yticklabels([bar.key for bar in bars])
@@ -185,15 +151,15 @@ def stacked(bars: Sequence[Bar], name: str) -> str:
         axes.set_xticklabels(["0", "25 %", "50 %", "75 %", "100 %"])
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(length=0)
-        return _svg(figure, name)
+        return svg_text(figure, name)
 
 
 def trades(lines: Sequence[Trade], name: str, *, label: str) -> str:
     """Quality over cost on a logarithmic axis; a hollow mark is beaten by another, letters stand at the best of each line."""
-    with _settings():
-        figure, axes = _panel(WHOLE_PT, 260, left_pt=38, bottom_pt=36, right_pt=20)
+    with settings():
+        figure, axes = panel(WHOLE_PT, 260, left_pt=38, bottom_pt=36, right_pt=20)
         for line in lines:
-            colour, marker = _SERIES[line.series % NUM_SERIES], MARKERS[line.series % NUM_SERIES]
+            colour, marker = SERIES[line.series % NUM_SERIES], MARKERS[line.series % NUM_SERIES]
             xs, ys = [point.cost for point in line.points], [point.value for point in line.points]
             axes.plot(xs, ys, "-", color=colour, linewidth=1.2)
             for point in line.points:
@@ -201,7 +167,7 @@ def trades(lines: Sequence[Trade], name: str, *, label: str) -> str:
                     axes.plot([point.cost] * 2, [point.low, point.high], color=colour, linewidth=1.4)
                 if point.cost_low is not None and point.cost_high is not None:
                     axes.plot([point.cost_low, point.cost_high], [point.value] * 2, color=colour, linewidth=1.4)
-                fill = _PAPER if point.is_beaten else colour
+                fill = PAPER if point.is_beaten else colour
                 axes.plot([point.cost], [point.value], marker, color=colour, markersize=6.5, markerfacecolor=fill)
             axes.annotate(
                 line.key,
@@ -209,7 +175,7 @@ def trades(lines: Sequence[Trade], name: str, *, label: str) -> str:
                 xytext=(4, 5),
                 textcoords="offset points",
                 weight="bold",
-                color=_INK,
+                color=INK,
                 size=10,
             )
         axes.set_xscale("log")
@@ -220,7 +186,7 @@ def trades(lines: Sequence[Trade], name: str, *, label: str) -> str:
         axes.margins(x=0.08, y=0.1)
         axes.grid(visible=True, axis="both")
         axes.tick_params(length=0)
-        return _svg(figure, name)
+        return svg_text(figure, name)
 
 
 def _short(value: float, _: int) -> str:
@@ -229,18 +195,6 @@ def _short(value: float, _: int) -> str:
         if value >= size:
             return f"{value / size:g}{unit}"
     return f"{value:g}"
-
-
-def _settings() -> Any:
-    return style.context(["default", _SETTINGS], after_reset=True)
-
-
-def _panel(width_pt: float, height_pt: float, *, left_pt: float, bottom_pt: float, right_pt: float) -> tuple[Any, Any]:
-    """A figure of fixed size with one pair of axes at a fixed place, so that no font decides the layout."""
-    figure = Figure(figsize=(width_pt / 72, height_pt / 72))
-    width, height = width_pt - left_pt - right_pt, height_pt - bottom_pt - 8
-    axes = figure.add_axes((left_pt / width_pt, bottom_pt / height_pt, width / width_pt, height / height_pt))
-    return figure, axes
 
 
 def _view(rows: Sequence[Dot], *, is_share: bool) -> tuple[float, float]:
@@ -261,24 +215,3 @@ def _apart(values: Sequence[float], least: float) -> list[float]:
         moved[upper] = max(moved[upper], moved[lower] + least)
     over = max(0.0, max(moved) - 1.0)
     return [value - over for value in moved]
-
-
-def _svg(figure: Any, name: str) -> str:
-    """The figure as an SVG element: no preamble, no metadata, its own ids, colours as CSS variables."""
-    prefix = f"plot-{content_key(name, length=8)}"
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r"<[^>]*>", lambda tag: _own(tag.group(), prefix), text)
-    view = f"0 0 {figure.get_figwidth() * 72:g} {figure.get_figheight() * 72:g}"
-    start = f'<svg class="plot" viewBox="{view}" role="img" aria-label="{html.escape(name)}">'
-    return re.sub(r"^<svg[^>]*>", lambda _: start, text).strip()
-
-
-def _own(tag: str, prefix: str) -> str:
-    """One tag with ids that are unique in the page and the page's font; text between tags is left alone."""
-    for placeholder, colour in _COLOURS.items():
-        tag = tag.replace(placeholder, colour)
-    tag = re.sub(r"font-family: [^;]*; ", "", tag).replace("xlink:href", "href")
-    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", tag)
