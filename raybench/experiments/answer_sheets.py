@@ -15,35 +15,52 @@ _PAIRS = (("retrieved", "none"), ("gold", "retrieved"), ("retrieved", "random"))
 _NAMES = {"none": "closed book", "random": "random", "retrieved": "retrieved", "gold": "oracle"}
 
 
-def answers_sheet(scored: Sequence[Scored], intervals: Intervals, seed: int) -> Sheet:
-    """Every measure in every context, and paired differences between contexts."""
-    prompts = list(dict.fromkeys(one.title[0] for one in scored))
+def answers_sheets(scored: Sequence[Scored], intervals: Intervals, seed: int) -> list[Sheet]:
+    """Every measure in every context, a table a prompt; and paired differences between contexts."""
     contexts = [name for name in _ORDER if any(one.title[1] == name for one in scored)]
+    prompts = dict.fromkeys(one.title[0] for one in scored)
+    made = [_values_sheet(prompt, _of(scored, prompt), contexts, intervals) for prompt in prompts]
     pairs = [pair for pair in _PAIRS if set(pair) <= set(contexts)]
+    if not pairs:
+        return made
     rows: list[tuple[Cell, ...]] = []
     for prompt in prompts:
-        by_context = {one.title[1]: one for one in scored if one.title[0] == prompt}
-        for measure in by_context[contexts[0]].values:
-            cells: list[Cell] = [prompt, measure]
-            told = {name: by_context[name].measured(measure) for name in contexts}
-            cells.append(max(one["queries"] for one in told.values()))
-            cells += [_interval(told[name]["value"], told[name]["low"], told[name]["high"]) for name in contexts]
-            cells += [_difference(by_context[a], by_context[b], measure, intervals, seed) for a, b in pairs]
-            rows.append(tuple(cells))
-    columns = (
-        "prompt",
-        "measure",
-        "queries",
-        *(_NAMES[name] for name in contexts),
-        *(f"{_NAMES[a]} - {_NAMES[b]}" for a, b in pairs),
-    )
-    manifest = scored[0].answered.manifest
+        of = _of(scored, prompt)
+        rows += [
+            (prompt, measure, *(_difference(of[a], of[b], measure, intervals, seed) for a, b in pairs))
+            for measure in of[contexts[0]].values
+        ]
     note = (
-        f"{manifest['generator']}: the same queries with no picture (closed book), with those that were retrieved, and with the one "
-        f"that each is about (oracle). Means with {intervals.level:.0%} intervals over clusters; differences are of the same "
-        "queries, resampled together. A measure counts the queries for which it is defined; a missing answer counts as an empty one."
+        f"Differences of the same queries between contexts, resampled together by cluster, with {intervals.level:.0%} intervals: retrieved "
+        "less closed book is what retrieval adds, oracle less retrieved what a perfect search would add to that."
     )
-    return Sheet("Answers by context", note, columns, tuple(rows))
+    return [
+        *made,
+        Sheet(
+            "What retrieval adds",
+            note,
+            ("prompt", "measure", *(f"{_NAMES[a]} - {_NAMES[b]}" for a, b in pairs)),
+            tuple(rows),
+        ),
+    ]
+
+
+def _of(scored: Sequence[Scored], prompt: str) -> dict[str, Scored]:
+    """The answers to one prompt, by context."""
+    return {one.title[1]: one for one in scored if one.title[0] == prompt}
+
+
+def _values_sheet(prompt: str, of: dict[str, Scored], contexts: Sequence[str], intervals: Intervals) -> Sheet:
+    rows: list[tuple[Cell, ...]] = []
+    for measure in of[contexts[0]].values:
+        told = [of[name].measured(measure) for name in contexts]
+        rows.append((measure, told[0]["queries"], *(_interval(one["value"], one["low"], one["high"]) for one in told)))
+    note = (
+        f"{of[contexts[0]].answered.asking.generator}: the same queries with no picture (closed book), with those that were retrieved, and with "
+        f"the one that each is about (oracle). Means with {intervals.level:.0%} intervals over clusters. A measure counts the queries for "
+        "which it is defined; a missing answer counts as an empty one."
+    )
+    return Sheet(f"Answers: {prompt}", note, ("measure", "queries", *(_NAMES[name] for name in contexts)), tuple(rows))
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:
@@ -117,49 +134,53 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else 1e3 * seconds
 
 
-def times_sheet(told: Sequence[dict[str, Any]], alone: Alone, level: float) -> Sheet:
-    """Where the time of one answer goes."""
-    rows: list[tuple[Cell, ...]] = []
+def times_sheets(told: Sequence[dict[str, Any]], alone: Alone, level: float) -> list[Sheet]:
+    """Where the time of one answer goes, and how it varies."""
+    shares: list[tuple[Cell, ...]] = []
+    spread: list[tuple[Cell, ...]] = []
     for one in told:
         for stage in one["stages"]:
-            low_high = "" if stage["low_s"] is None else f" [{1e3 * stage['low_s']:.1f}, {1e3 * stage['high_s']:.1f}]"
-            share = f"{stage['share']:.1%}" + (
-                "" if stage["share_low"] is None else f" [{stage['share_low']:.1%}, {stage['share_high']:.1%}]"
+            ms = {
+                name: 1e3 * stage[name] for name in ("mean_s", "median_s", "min_s", "max_s", "std_s", "p95_s", "p99_s")
+            }
+            within = "" if stage["low_s"] is None else f" [{1e3 * stage['low_s']:.1f}, {1e3 * stage['high_s']:.1f}]"
+            share = "" if stage["share_low"] is None else f" [{stage['share_low']:.1%}, {stage['share_high']:.1%}]"
+            shares.append(
+                (one["prompt"], stage["stage"], f"{ms['mean_s']:.1f}{within}", f"{stage['share']:.1%}{share}")
             )
-            numbers = (1e3 * stage[name] for name in ("median_s", "min_s", "max_s", "std_s", "p95_s", "p99_s"))
-            rows.append((one["prompt"], stage["stage"], f"{1e3 * stage['mean_s']:.1f}{low_high}", *numbers, share))
-    starts = "; ".join(
-        f"{one['prompt']}: loading {one['load_s'] or 0:.1f} s, then {one['first_s']:.2f} s for the first answer" for one in told if one["first_s"] is not None
-    )  # fmt: skip
+            spread.append((one["prompt"], stage["stage"], *(ms[name] for name in list(ms)[1:])))
+    starts = f"{told[0]['loading_s'] or 0:.1f} s to load the generator, {told[0]['first_s']:.2f} s for the first answer, which loads the encoder"
     note = (
-        f"Milliseconds of queries that are answered one at a time ({told[0]['warm']}, after {alone.warm_up} that are not counted), from words to "
-        f"answer. Search is made of shard, transport and merge. Mean and share with {level:.0%} intervals over queries. Cold start: {starts}."
+        f"Milliseconds from words to answer of queries that are answered one at a time ({told[0]['warm']}, after {alone.warm_up} that are not "
+        f"counted), with {level:.0%} intervals over queries. Search is made of shard, transport and merge. Cold start: {starts}."
     )
-    columns = ("prompt", "stage", "mean", "median", "min", "max", "std", "p95", "p99", "share of the total")
-    return Sheet("Time of one answer", note, columns, tuple(rows))
+    return [
+        Sheet("Time of one answer", note, ("prompt", "stage", "mean ms", "share of the total"), tuple(shares)),
+        Sheet(
+            "How the time varies",
+            "The same queries; milliseconds.",
+            ("prompt", "stage", "median", "min", "max", "std", "p95", "p99"),
+            tuple(spread),
+        ),
+    ]
 
 
-def split_sheet(told: Sequence[dict[str, Any]]) -> Sheet:
+def split_sheet(told: Sequence[dict[str, Any]], level: float) -> Sheet:
     """Search against generation: two numbers whose sum is the whole."""
     rows: list[tuple[Cell, ...]] = []
     for one in told:
-        by_stage = {stage["stage"]: stage for stage in one["stages"]}
-        total = by_stage["total"]["mean_s"]
-        generation = sum(
-            by_stage[name]["mean_s"] for name in ("preprocessing", "first token", "decode") if name in by_stage
-        )
-        search = total - generation
-        rows.append(
-            (
-                one["prompt"],
-                one["warm"],
-                1e3 * search,
-                1e3 * generation,
-                1e3 * total,
-                f"{search / total:.1%}",
-                f"{generation / total:.1%}",
-            )
-        )
-    columns = ("prompt", "queries", "search ms", "generation ms", "total ms", "search", "generation")
-    note = "Search: from words to fetched pictures, with what lies between the steps. Generation: preprocessing, first token and decoding."
+        both = [one["split"][name] for name in ("search", "generation")]
+        means = [_interval_of(1e3, part["mean_s"], part["low_s"], part["high_s"], "") for part in both]
+        shares = [_interval_of(100, part["share"], part["share_low"], part["share_high"], " %") for part in both]
+        rows.append((one["prompt"], one["warm"], *means, *shares))
+    columns = ("prompt", "queries", "search ms", "generation ms", "search", "generation")
+    note = (
+        f"Queries answered one at a time, {level:.0%} intervals over queries. Search: from words to fetched pictures, with what lies between the "
+        "steps. Generation: preprocessing, first token and decoding."
+    )
     return Sheet("Search against generation", note, columns, tuple(rows))
+
+
+def _interval_of(scale: float, value: float, low: float | None, high: float | None, unit: str) -> str:
+    within = "" if low is None or high is None else f" [{scale * low:.1f}, {scale * high:.1f}]"
+    return f"{scale * value:.1f}{unit}{within}"

@@ -118,7 +118,7 @@ def _time_alone(stage: _Stage) -> None:
         table = storage.read_table(uri)
         entry = {
             "prompt": asking.prompt.name, "context": asking.context, "warm": rag_times.counted(table),
-            "stages": rag_times.split(table, stage.evaluation.intervals, stage.evaluation.seed),
+            **rag_times.split(table, stage.evaluation.intervals, stage.evaluation.seed),
             "first_s": table["total_s"][0].as_py(), "loading_s": read(asking).manifest["generator_facts"].get("loading_s"),
             "latencies": uri.rpartition("/")[2],
         }  # fmt: skip
@@ -188,13 +188,11 @@ def _values(texts: Sequence[str], answered: Answered, stage: _Stage, seen: Seen 
 def _tell(stage: _Stage, scored: Sequence[Scored], scorer: str | None) -> None:
     """Tables, entries of run.json, and warnings."""
     progress, section, evaluation = stage.progress, stage.section, stage.evaluation
-    progress.sheets += [
-        answer_sheets.answers_sheet(scored, evaluation.intervals, evaluation.seed),
-        answer_sheets.batches_sheet(scored),
-    ]
+    progress.sheets += answer_sheets.answers_sheets(scored, evaluation.intervals, evaluation.seed)
     if progress.rag_times:
-        progress.sheets.append(answer_sheets.split_sheet(progress.rag_times))
-        progress.sheets.append(answer_sheets.times_sheet(progress.rag_times, section.alone, evaluation.intervals.level))
+        progress.sheets.append(answer_sheets.split_sheet(progress.rag_times, evaluation.intervals.level))
+        progress.sheets += answer_sheets.times_sheets(progress.rag_times, section.alone, evaluation.intervals.level)
+    progress.sheets.append(answer_sheets.batches_sheet(scored))
     progress.generations += [one.entry(stage.plan.cell, section, scorer) for one in scored]
     for one in scored:
         problems = one.answered.manifest["dropped"]

@@ -29,6 +29,7 @@ from raybench.experiments.picture_copies import Copied
 from raybench.generation.tables import LATENCIES
 from raybench.generation.worker import Alone, Task, Worker
 from raybench.indexes.base import Index
+from raybench.metrics.cost import Times
 from raybench.metrics.uncertainty import bootstrap_intervals
 from raybench.spec import Spec, content_key
 
@@ -38,6 +39,7 @@ STAGES = (
     ("search: merge", "merge_s"), ("picture fetch", "fetch_s"), ("preprocessing", "preprocess_s"),
     ("first token", "first_token_s"), ("decode", "decode_s"), ("total", "total_s"),
 )  # fmt: skip
+_GENERATION = ("preprocessing", "first token", "decode")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,31 +133,50 @@ def _warm(table: pa.Table) -> pa.Table:
     return table.filter(pc.and_(table["is_warm"], pc.is_null(table["problem"])))
 
 
-def split(table: pa.Table, intervals: Intervals, seed: int) -> list[dict[str, Any]]:
-    """The seconds of every stage over the warm queries, with the interval of the mean, and its share of the total."""
-    warm = _warm(table)
+def split(table: pa.Table, intervals: Intervals, seed: int) -> dict[str, Any]:
+    """Over the queries that count: `stages`, the seconds of each and its share of the total, and `split`, search against generation.
+
+    Generation is preprocessing, first token and decoding; search is all else.
+    """
+    seconds = _seconds(_warm(table))
+    total_Q = seconds["total"]
+    generation_Q = np.sum([seconds[name] for name in _GENERATION if name in seconds], axis=0)
+    told = _summaries(
+        seconds | {"search and the rest": total_Q - generation_Q, "generation": generation_Q}, total_Q, intervals, seed
+    )
+    return {
+        "stages": [told[stage] for stage in seconds],
+        "split": {"search": told["search and the rest"], "generation": told["generation"]},
+    }
+
+
+def _seconds(warm: pa.Table) -> dict[str, Times]:
+    """By stage, the seconds of each query; a stage that was not timed for all of them is left out."""
     columns = {
-        name: np.array([value if value is not None else np.nan for value in warm[name].to_pylist()], np.float64)
+        name: np.array([np.nan if value is None else value for value in warm[name].to_pylist()], np.float64)
         for name in warm.column_names
         if name.endswith("_s")
     }
     columns["transport_s"] = np.maximum(columns["search_s"] - columns["shard_s"] - columns["merge_s"], 0)
-    stages = [(stage, columns[name]) for stage, name in STAGES if not np.isnan(columns[name]).any()]
-    each_Q = np.arange(len(warm), dtype=np.int64)
-    values = [seconds_Q for _, seconds_Q in stages] + [seconds_Q / columns["total_s"] for _, seconds_Q in stages]
+    return {stage: columns[name] for stage, name in STAGES if not np.isnan(columns[name]).any()}
+
+
+def _summaries(seconds: dict[str, Times], total_Q: Times, intervals: Intervals, seed: int) -> dict[str, dict[str, Any]]:
+    """By stage, mean and share with their intervals, and how the seconds vary."""
+    values = [*seconds.values(), *(seconds_Q / total_Q for seconds_Q in seconds.values())]
     found = bootstrap_intervals(
-        values, each_Q, ["mean"] * len(values), resamples=intervals.resamples, level=intervals.level, seed=seed
-    )
-    told = []
-    for place, (stage, seconds_Q) in enumerate(stages):
-        interval, share = found[place], found[place + len(stages)]
-        told.append(
-            {
-                "stage": stage, "mean_s": float(seconds_Q.mean()), "low_s": interval and interval.low, "high_s": interval and interval.high,
-                "median_s": float(np.median(seconds_Q)), "min_s": float(seconds_Q.min()), "max_s": float(seconds_Q.max()),
-                "std_s": float(seconds_Q.std(ddof=1)) if len(seconds_Q) > 1 else 0.0, "p95_s": float(np.quantile(seconds_Q, 0.95)),
-                "p99_s": float(np.quantile(seconds_Q, 0.99)), "share": float(values[place + len(stages)].mean()),
-                "share_low": share and share.low, "share_high": share and share.high,
-            }
-        )  # fmt: skip
+        values, np.arange(len(total_Q), dtype=np.int64), ["mean"] * len(values), resamples=intervals.resamples,
+        level=intervals.level, seed=seed,
+    )  # fmt: skip
+    told = {}
+    for place, (stage, seconds_Q) in enumerate(seconds.items()):
+        mean, share = found[place], found[place + len(seconds)]
+        told[stage] = {
+            "stage": stage, "mean_s": float(seconds_Q.mean()), "low_s": mean and mean.low, "high_s": mean and mean.high,
+            "median_s": float(np.median(seconds_Q)), "min_s": float(seconds_Q.min()), "max_s": float(seconds_Q.max()),
+            "std_s": float(seconds_Q.std(ddof=1)) if len(seconds_Q) > 1 else 0.0,
+            "p95_s": float(np.quantile(seconds_Q, 0.95)), "p99_s": float(np.quantile(seconds_Q, 0.99)),
+            "share": float(values[place + len(seconds)].mean()), "share_low": share and share.low,
+            "share_high": share and share.high,
+        }  # fmt: skip
     return told

@@ -25,8 +25,10 @@ def load(
 ) -> "ChatModel":
     """The model and its processor from a folder or the hub; every weight must be in the file."""
     from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+    from transformers.utils.logging import disable_progress_bar
 
     started = time.perf_counter()
+    disable_progress_bar()
     processor = AutoProcessor.from_pretrained(name, **options)
     spread = {"device_map": "auto"} if gpus > 1 and place.device.type == "cuda" else {}
     model, found = AutoModelForImageTextToText.from_pretrained(
