@@ -45,10 +45,12 @@ class RayBackend:
         return str(plan_pool(cluster_facts(), threads, workers, shards))
 
     def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:
-        """Embed what is missing of jobs with one encoder; their manifests."""
+        """Embed what is missing of jobs that run with the same packages; their manifests."""
         self._end_searches()
-        shards = sum(len(job.shards) for job in jobs)
-        return embed.embed(jobs, plan_pool(cluster_facts(), jobs[0].threads, workers, shards), progress)
+        shards = [shard for job in jobs for shard in job.shards]
+        size_bytes = sum(shard.size_bytes for shard in shards)
+        pool = plan_pool(cluster_facts(), max(job.threads for job in jobs), workers, len(shards), size_bytes)
+        return embed.embed(jobs, pool, progress)
 
     @contextmanager
     def index(

@@ -38,12 +38,12 @@ _RETRIES = 3  # of a task or actor whose process died: an input that kills worke
 
 
 def embed(jobs: Sequence[EmbedJob], pool: Pool, progress: Progress) -> list[dict[str, Any]]:
-    """Embed what is missing of jobs with one encoder, in one pipeline on the connected Ray; their manifests."""
+    """Embed what is missing of jobs, in one pipeline on the connected Ray; their manifests. All run with the same packages."""
     pending = [(number, shard) for number, job in enumerate(jobs) for shard in ledger.begin(job)]
     started = time.perf_counter()
     tally = _Tally()
     if pending:
-        with failures_explained(f"embedding with {jobs[0].encoder_spec}"):
+        with failures_explained(f"embedding with {' and '.join(dict.fromkeys(job.encoder_spec for job in jobs))}"):
             _run(tuple(jobs), pending, pool, progress, tally)
     stages = {
         "embed_s": round(time.perf_counter() - started, 3),
@@ -63,7 +63,7 @@ class _Tally:
     wait_s: float = 0.0
     first_s: float = 0.0
     last_s: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
+    encoders: set[str] = field(default_factory=set)  # whose facts are kept
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one written chunk."""
@@ -90,10 +90,11 @@ def _run(
         written[place].add(int(row["number"]))
         if row["last"]:
             expected[place] = int(row["number"]) + 1
-        if not tally.facts:
-            tally.facts = json.loads(row["facts"]) | {"pool": asdict(pool)}
+        if (spec := jobs[place[0]].encoder_spec) not in tally.encoders:
+            tally.encoders.add(spec)
             for job in jobs:
-                ledger.keep_facts(job, tally.facts)
+                if job.encoder_spec == spec:
+                    ledger.keep_facts(job, json.loads(row["facts"]) | {"pool": asdict(pool)})
         tally.add(row)
         if len(written[place]) == expected.get(place):
             shard = jobs[place[0]].shards[place[1]]
@@ -142,7 +143,7 @@ def _pipeline(jobs: tuple[EmbedJob, ...], pending: list[tuple[int, int]], pool: 
         read = rows.map_batches(_Read(jobs), compute=feeders, num_cpus=pool.feeder_cpus, **tasks)
         decoded = read.map_batches(_Decode(jobs), compute=decoders, num_cpus=pool.decoder_cpus, **tasks)
         encoded = decoded.map_batches(
-            _encode_class(jobs[0]),
+            _encode_class(jobs),
             compute=encoders,
             num_cpus=pool.encoder_cpus or None,
             num_gpus=pool.encoder_gpus or None,
@@ -187,42 +188,51 @@ class _Decode:
 
 
 class _Encode:
-    """Holds the model; everything about the device is decided here, on the worker."""
+    """Holds one model at a time; everything about the device is decided here, on the worker."""
 
-    job: EmbedJob
+    jobs: tuple[EmbedJob, ...]
 
     def __init__(self) -> None:
         self.idle_since: float | None = None
         self.fault: RaybenchError | None = None
+        self.held: tuple[str, Any] | None = None
         try:
-            packages.activate(own_packages(self.job.encoder))
-            self.encoder = self.job.encoder.load("auto", self.job.threads)
+            packages.activate(own_packages(self.jobs[0].encoder))
+            self._encoder(self.jobs[0])
         except RaybenchError as fault:  # raised by the first chunk: an actor that cannot be built would be tried again
             self.fault = fault
+
+    def _encoder(self, job: EmbedJob) -> Any:
+        """The job's model; the one before it is let go first, so that two never share a GPU's memory."""
+        if self.held is None or self.held[0] != job.encoder_fingerprint:
+            self.held = None
+            self.held = (job.encoder_fingerprint, job.encoder.load("auto", job.threads))
+        return self.held[1]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         if self.fault is not None:
             raise self.fault
+        number = batch["job"][0].as_py()
         prepared = _prepared(batch, _array(batch, np.uint8))
         # The wait of the first chunk is the start of the pipeline, not a decoder that is too slow.
         wait_s = 0.0 if self.idle_since is None else time.perf_counter() - self.idle_since
-        done = encode(self.encoder, prepared, self.job.dtype)
+        encoder = self._encoder(self.jobs[number])
+        done = encode(encoder, prepared, self.jobs[number].dtype)
         self.idle_since = time.perf_counter()
         return _row(
-            batch["job"][0].as_py(), done.shard, done.number, done.last, digest=done.digest, rows=_ipc(done.kept),
+            number, done.shard, done.number, done.last, digest=done.digest, rows=_ipc(done.kept),
             rows_in=done.rows_in, drops=batch["drops"][0].as_py(), data=pa.py_buffer(done.vectors_BD),
-            shape=list(done.vectors_BD.shape), busy_s=done.busy_s, wait_s=wait_s,
-            facts=json.dumps(dict(self.encoder.facts)),
+            shape=list(done.vectors_BD.shape), busy_s=done.busy_s, wait_s=wait_s, facts=json.dumps(dict(encoder.facts)),
         )  # fmt: skip
 
 
-def _encode_class(job: EmbedJob) -> type[_Encode]:
-    """The encoder's class with its job inside.
+def _encode_class(jobs: tuple[EmbedJob, ...]) -> type[_Encode]:
+    """The encoder's class with its jobs inside.
 
     Constructor arguments would lie in the object store, and an actor that restarts after they are lost could not be
     built again.
     """
-    return type("Encode", (_Encode,), {"job": job})
+    return type("Encode", (_Encode,), {"jobs": jobs})
 
 
 @dataclass(frozen=True)

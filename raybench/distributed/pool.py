@@ -12,6 +12,8 @@ from typing import Any
 from raybench.errors import RequestError
 
 _FEEDING = 0.25  # of the CPUs, kept for the stages around encoders that run on CPUs
+_WORTH_BYTES = 16_000_000  # of input that a second encoder is started for: its process takes ten seconds to import a model's library
+_MANY = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +34,28 @@ class Pool:
         return f"{self.encoders} encoders ({kind}), {self.decoders} decoders, {self.feeders} readers"
 
 
-def plan_pool(cluster: dict[str, Any], threads: int, workers: int = 0, shards: int = 1) -> Pool:
-    """The pool for a cluster; `workers` 0 takes what is there. RequestError for a plan that can never be scheduled."""
+def plan_pool(
+    cluster: dict[str, Any], threads: int, workers: int = 0, shards: int = 1, size_bytes: int | None = None
+) -> Pool:
+    """The pool for a cluster; `workers` 0 takes what is there and of use for an input of `size_bytes`.
+
+    RequestError for a plan that can never be scheduled.
+    """
+    of_use = _MANY if size_bytes is None else max(1, size_bytes // _WORTH_BYTES)
     cpus, gpus = float(cluster["cpus"]), int(cluster["gpus"])
     if cpus < 1:
         raise RequestError("the cluster has no CPU for decoding; add a node with CPUs")
     feeders = max(1, min(shards, int(cpus // 4)))
     if gpus:
         _refuse_above(workers, gpus, f"the cluster has {gpus} GPUs and each encoder takes one")
-        encoders, encoder_cpus, encoder_gpus = workers or gpus, 0.0, 1.0
+        encoders, encoder_cpus, encoder_gpus = workers or min(gpus, of_use), 0.0, 1.0
     else:
         largest = float(cluster["largest_node_cpus"])
         if threads > largest:
             raise RequestError(f"threads={threads} per encoder, but the largest node has {largest:g} CPUs; use fewer")
         capacity = int(cpus // threads)
         _refuse_above(workers, capacity, f"{cpus:g} CPUs are room for {capacity} encoders of {threads} threads")
-        encoders, encoder_cpus, encoder_gpus = workers or capacity, threads * (1 - _FEEDING), 0.0
+        encoders, encoder_cpus, encoder_gpus = workers or min(capacity, of_use), threads * (1 - _FEEDING), 0.0
     free = cpus - encoders * encoder_cpus
     decoders = max(1, int(cpus))
     # Half of what is left decodes; readers, writers and commits share the other half.

@@ -15,17 +15,22 @@ Progress = Callable[[int, float], None]
 
 
 def embed(jobs: Sequence[EmbedJob], progress: Progress) -> list[dict[str, Any]]:
-    """Embed what is missing of jobs with one encoder; their manifests."""
+    """Embed what is missing of jobs, one encoder after another; their manifests."""
     pending = [(job, shard) for job in jobs for shard in ledger.begin(job)]
+    pending.sort(key=lambda one: [job.encoder_fingerprint for job in jobs].index(one[0].encoder_fingerprint))
     total_bytes, done_bytes = sum(shard.size_bytes for _, shard in pending), 0
     started = time.perf_counter()
-    encoder: Any = jobs[0].encoder.load("auto", jobs[0].threads) if pending else None
-    for job in jobs if pending else ():
-        ledger.keep_facts(job, dict(encoder.facts))
+    held: tuple[str, Any] | None = None
     for job, shard in pending:
+        if held is None or held[0] != job.encoder_fingerprint:
+            held = None  # two models are never in memory together
+            held = (job.encoder_fingerprint, job.encoder.load("auto", job.threads))
+            for other in jobs:
+                if other.encoder_fingerprint == job.encoder_fingerprint:
+                    ledger.keep_facts(other, dict(held[1].facts))
         chunks: list[Encoded] = []
         for chunk in read_chunks(job, shard):
-            chunks.append(encode(encoder, prepare(job, chunk), job.dtype))
+            chunks.append(encode(held[1], prepare(job, chunk), job.dtype))
             progress(chunks[-1].rows_in, share(done_bytes, total_bytes))
         ledger.commit(job, shard, chunks)
         done_bytes += shard.size_bytes

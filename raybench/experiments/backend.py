@@ -37,7 +37,7 @@ class Backend(Protocol):
         ...
 
     def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:
-        """Embed what is missing of jobs with one encoder; their manifests."""
+        """Embed what is missing of jobs that run with the same packages; their manifests."""
         ...
 
     def index(

@@ -23,7 +23,7 @@ from raybench.curation.chosen import Chosen, write_choice
 from raybench.curation.scan import Pool
 from raybench.embedding.job import EmbedJob, TextSource
 from raybench.encoders import ENCODERS
-from raybench.encoders.base import EncoderRecipe
+from raybench.encoders.base import EncoderRecipe, own_packages
 from raybench.errors import WorkError
 from raybench.experiments.backend import Backend
 from raybench.experiments.dedup import ALL_PAIRS, DedupRequest, deduplicate, representatives
@@ -88,6 +88,15 @@ class Picked:
         if not taken:
             return np.zeros((0, 0), np.float32)
         return taken[0] if len(taken) == 1 else np.concatenate(taken)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lacking:
+    """What a model has to embed, by pool."""
+
+    model: str  # its content and dtype
+    rows: dict[int, Rows]
+    jobs: dict[int, EmbedJob]
 
 
 @dataclass(slots=True)
@@ -188,26 +197,20 @@ class CurationWork:
         dtype: Dtype = "float16",
     ) -> Stored:
         """Vectors of some candidates: of each pool, out of what was embedded before if it is all there."""
-        model = content_key(recipe.fingerprint(), dtype)
-        own = self._by_pool(rows)
-        wanted = self._by_pool(np.union1d(rows, self.soon.rows)) if with_soon else own
-        missing = {
-            number: self._or_whole(number, some)
-            for number, some in wanted.items()
-            if self._before(model, number, own.get(number, some)) is None
-        }
-        jobs = {number: self._image_job(number, spec, recipe, some, dtype) for number, some in missing.items()}
+        own, lacking = self._by_pool(rows), [self._lacking(spec, recipe, rows, dtype, with_soon=with_soon)]
+        if with_soon:
+            # Other models that will be asked come along: starting a pipeline for each takes longer than a small pool.
+            others = sorted(self.soon.encoders - {spec}) if len(self.soon.rows) <= _WHOLE else []
+            others = [one for one in others if not own_packages(ENCODERS.make(one)) and not own_packages(recipe)]
+            lacking += [self._lacking(one, ENCODERS.make(one), rows, "float16", with_soon=True) for one in others]
+            more = [*more, *(self._text_job(one, self.soon.texts) for one in others if self.soon.texts)]
+        jobs = [job for one in lacking for job in one.jobs.values()]
         if jobs or any(storage.read_manifest(job.uri) is None for job in more):
             with self.reporter.stage(f"embedding with {spec}", None) as advance:
-                self.backend.embed([*more, *jobs.values()], self.recipe.embed.workers, advance)
-        for number, job in jobs.items():
-            collection = open_collection(job.uri)
-            if len(collection) != len(missing[number]):
-                raise WorkError(
-                    f"{len(missing[number]) - len(collection)} pictures of {self.recipe.pools[number].images} cannot be read that could "
-                    f"before; did the files change? delete {job.uri} and run again"
-                )
-            self.made.setdefault((model, number), []).append((missing[number], collection))
+                self.backend.embed([*more, *jobs], self.recipe.embed.workers, advance)
+        for one in lacking:
+            self._take(one)
+        model = lacking[0].model
         parts, places = [], []
         for number, some in own.items():
             found = self._before(model, number, some)
@@ -216,6 +219,29 @@ class CurationWork:
             parts.append(found[1])
             places.append(np.searchsorted(found[0], some))
         return Picked(tuple(parts), tuple(places), rows)
+
+    def _lacking(self, spec: str, recipe: EncoderRecipe, rows: Rows, dtype: Dtype, *, with_soon: bool) -> "_Lacking":
+        """What has to be embedded by a model before all these candidates have vectors."""
+        model, own = content_key(recipe.fingerprint(), dtype), self._by_pool(rows)
+        wanted = self._by_pool(np.union1d(rows, self.soon.rows)) if with_soon else own
+        missing = {
+            number: self._or_whole(number, some)
+            for number, some in wanted.items()
+            if self._before(model, number, own.get(number, some)) is None
+        }
+        jobs = {number: self._image_job(number, spec, recipe, some, dtype) for number, some in missing.items()}
+        return _Lacking(model, missing, jobs)
+
+    def _take(self, lacking: "_Lacking") -> None:
+        """Remember the collections that are there now."""
+        for number, job in lacking.jobs.items():
+            collection, missing = open_collection(job.uri), lacking.rows[number]
+            if len(collection) != len(missing):
+                raise WorkError(
+                    f"{len(missing) - len(collection)} pictures of {self.recipe.pools[number].images} cannot be read that could "
+                    f"before; did the files change? delete {job.uri} and run again"
+                )
+            self.made.setdefault((lacking.model, number), []).append((missing, collection))
 
     def _or_whole(self, pool: int, rows: Rows) -> Rows:
         every = np.flatnonzero(self.pool_N == pool)

@@ -15,7 +15,7 @@ from raybench.collection import Collection, open_collection
 from raybench.embedding.again import EmbeddedAgain
 from raybench.embedding.job import EmbedJob, TextSource
 from raybench.encoders import ENCODERS
-from raybench.encoders.base import EncoderRecipe
+from raybench.encoders.base import EncoderRecipe, own_packages
 from raybench.errors import WorkError
 from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
@@ -29,6 +29,7 @@ from raybench.sources.base import Shard, Source
 from raybench.sources.tables import qrels_table, queries_table
 from raybench.spec import Spec
 
+_SMALL_BYTES = 256_000_000  # of pictures
 UPSTREAM = "failed_to_"  # reasons of img2dataset: never downloaded, so no sign that reading goes wrong here
 
 
@@ -79,6 +80,8 @@ def embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Rep
     if prepared.queries is not None and prepared.judgments is not None:
         judged = _store(progress, prepared.queries, prepared.judgments)
     images, texts = {}, {}
+    if judged is not None:
+        _embed_together(progress, prepared, judged, backend, reporter)
     for spec in evaluation.encoders:
         encoder = ENCODERS.make(spec)
         jobs = [_image_job(prepared, spec, encoder)] + ([_text_job(prepared, judged, spec, encoder)] if judged else [])
@@ -103,17 +106,47 @@ def embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Rep
     return Embedded(judged, images, texts, made_by)
 
 
+def _embed_together(progress: Run, prepared: Prepared, judged: Judged, backend: Backend, reporter: Reporter) -> None:
+    """A small collection goes through all encoders in one pipeline: starting one for each would take longer than the work."""
+    groups = _groups(prepared.evaluation.encoders, [prepared])
+    for specs in groups if len(groups) < len(prepared.evaluation.encoders) else ():
+        started = time.perf_counter()
+        _embed_jobs([(prepared, judged)], specs, f"embedding with {len(specs)} encoders", backend, reporter)
+        progress.seconds[f"embedding with {', '.join(specs)}"] = round(time.perf_counter() - started, 3)
+
+
 def embed_ahead(several: Sequence[Prepared], backend: Backend, reporter: Reporter) -> None:
     """What several evaluations with the same encoders and judgments of their own need, each model loaded once for all."""
-    for spec in several[0].evaluation.encoders:
-        encoder, jobs = ENCODERS.make(spec), list[EmbedJob]()
-        for one in several:
-            if one.queries is None or one.judgments is None:
-                raise WorkError(f"{one.evaluation.name} has no judgments of its own; this is a defect of raybench")
-            judged = judgments.store(storage.join(one.out, "queries"), one.queries, one.judgments)
-            jobs += [_image_job(one, spec, encoder), _text_job(one, judged, spec, encoder)]
-        with reporter.stage(f"embedding {len(several)} sets with {spec}", None) as advance:
-            backend.embed(jobs, several[0].evaluation.embed.workers, advance)
+    of = []
+    for one in several:
+        if one.queries is None or one.judgments is None:
+            raise WorkError(f"{one.evaluation.name} has no judgments of its own; this is a defect of raybench")
+        of.append((one, judgments.store(storage.join(one.out, "queries"), one.queries, one.judgments)))
+    for specs in _groups(several[0].evaluation.encoders, several):
+        _embed_jobs(of, specs, f"embedding {len(several)} sets with {', '.join(specs)}", backend, reporter)
+
+
+def _groups(encoders: Sequence[str], several: Sequence[Prepared]) -> list[list[str]]:
+    """Encoders that share a pipeline: all of them where the pictures are few, but for those with packages of their own."""
+    alone = [[spec] for spec in encoders]
+    if sum(shard.size_bytes for one in several for shard in one.shards) > _SMALL_BYTES:
+        return alone
+    shared = [spec for spec in encoders if not own_packages(ENCODERS.make(spec))]
+    return [shared, *(one for one in alone if one[0] not in shared)] if len(shared) > 1 else alone
+
+
+def _embed_jobs(
+    of: Sequence[tuple[Prepared, Judged]], specs: Sequence[str], what: str, backend: Backend, reporter: Reporter
+) -> None:
+    jobs = [
+        job
+        for spec in specs
+        for one, judged in of
+        for job in (_image_job(one, spec, ENCODERS.make(spec)), _text_job(one, judged, spec, ENCODERS.make(spec)))
+    ]
+    if any(storage.read_manifest(job.uri) is None for job in jobs):
+        with reporter.stage(what, None) as advance:
+            backend.embed(jobs, of[0][0].evaluation.embed.workers, advance)
 
 
 def embed_images(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
@@ -160,7 +193,8 @@ def _embed(
         f"{sum(manifest['dropped'].values())} dropped"
         for job, manifest in zip(jobs, manifests, strict=True)
     ]
-    reporter.say(f"{jobs[0].encoder_spec}: {'; '.join(counts)}; {elapsed_s:.1f} s")
+    took = f"; {elapsed_s:.1f} s" if elapsed_s >= 0.05 else ""
+    reporter.say(f"{jobs[0].encoder_spec}: {'; '.join(counts)}{took}")
     stage = f"embedding {' and '.join(job.modality for job in jobs)} with {jobs[0].encoder_spec}"
     progress.seconds[stage] = round(elapsed_s, 3)
     for job, manifest in zip(jobs, manifests, strict=True):
