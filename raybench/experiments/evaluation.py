@@ -108,11 +108,20 @@ class Alone:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnPrompt:
+    """Words of the user's own, in which {query} and {question} stand for those of a query."""
+
+    shown: str  # after pictures
+    unseen: str  # where there are none
+
+
+@dataclass(frozen=True, slots=True)
 class Generate:
     """Retrieval-augmented generation: queries to pictures to answers, timed and scored."""
 
     generator: str
-    prompts: tuple[str, ...] = ("describe",)
+    prompts: tuple[str, ...] = ("describe",)  # describe, answer, caption, or own
+    own_prompt: OwnPrompt | None = None
     contexts: tuple[str, ...] = ("retrieved", "none", "gold")  # what is shown; "random" too
     queries: int = 200  # at most
     pictures: int = 3  # retrieved for each query

@@ -5,11 +5,11 @@ import dataclasses
 from raybench.encoders import ENCODERS
 from raybench.encoders.base import own_packages
 from raybench.errors import RequestError, suggest
-from raybench.experiments.evaluation import Evaluation, Generate
+from raybench.experiments.evaluation import Evaluation, Generate, OwnPrompt
 from raybench.experiments.ranges import check_once, check_ranges
 from raybench.experiments.section_checks import check_compared_by_products, check_presence
 from raybench.generation import GENERATORS
-from raybench.generation.prompts import PROMPTS
+from raybench.generation.prompts import OWN, PROMPTS
 from raybench.indexes import INDEXES
 from raybench.sources.tables import TABLES
 from raybench.spec import Spec
@@ -36,6 +36,37 @@ def check_generate(evaluation: Evaluation, where: str) -> None:
         return
     GENERATORS.make(section.generator).check()
     _check_lists(section, where)
+    _check_own(section.own_prompt, section, where)
+    _check_search(section, evaluation, where)
+    _check_score(section, evaluation, where)
+    if section.questions is not None:
+        TABLES.make(section.questions)
+    if section.decoding.temperature == 0 and section.decoding.top_p != 1:
+        raise RequestError(
+            f"{where}: generate.decoding.top_p={section.decoding.top_p:g} means nothing at temperature 0, which takes the likeliest "
+            "token; give a temperature or leave it out"
+        )
+    _check_numbers(section, where)
+
+
+def _check_own(own: OwnPrompt | None, section: Generate, where: str) -> None:
+    if own is None:
+        return
+    if OWN not in section.prompts:
+        raise RequestError(f"{where}: generate.own_prompt is not asked; add own to generate.prompts")
+    if ("{question}" in own.shown) != ("{question}" in own.unseen):
+        raise RequestError(
+            f"{where}: only one wording of generate.own_prompt holds {{question}}; ask it in both or in neither"
+        )
+    if not all("{query}" in words or "{question}" in words for words in (own.shown, own.unseen)):
+        raise RequestError(
+            f"{where}: generate.own_prompt must hold {{query}} or {{question}} in both wordings; they stand for those of a query"
+        )
+
+
+def _check_search(section: Generate, evaluation: Evaluation, where: str) -> None:
+    if "text_to_image" not in evaluation.directions:
+        raise RequestError(f"{where}: generate searches pictures with words; add text_to_image to directions")
     known = [str(Spec.parse(text)) for text in evaluation.encoders]
     for name in ("encoder", "score"):
         text = getattr(section, name)
@@ -43,10 +74,6 @@ def check_generate(evaluation: Evaluation, where: str) -> None:
             raise RequestError(
                 f"{where}: generate.{name} is {text}, which is not among encoders; {suggest(text, known)}"
             )
-    if section.score is not None and own_packages(ENCODERS.make(section.score)):
-        raise RequestError(
-            f"{where}: generate.score={section.score} needs packages of its own, which the generator's process has not; choose another encoder"
-        )
     if section.strategy not in STRATEGIES:
         raise RequestError(
             f"{where}: generate.strategy={section.strategy!r} is not known; {suggest(section.strategy, STRATEGIES)}"
@@ -55,18 +82,19 @@ def check_generate(evaluation: Evaluation, where: str) -> None:
     recipe = INDEXES.make(section.index)
     if recipe.dial is None or not recipe.dial.is_needed or Spec.parse(section.index).at is not None:
         check_presence(section.index)
-    if section.questions is not None:
-        TABLES.make(section.questions)
-    if section.decoding.temperature == 0 and section.decoding.top_p != 1:
+
+
+def _check_score(section: Generate, evaluation: Evaluation, where: str) -> None:
+    if section.score is not None and own_packages(ENCODERS.make(section.score)):
         raise RequestError(
-            f"{where}: generate.decoding.top_p={section.decoding.top_p:g} means nothing at temperature 0, which takes the likeliest token; give a temperature or leave it out"
+            f"{where}: generate.score={section.score} needs packages of its own, which the generator's process has not; choose "
+            f"another of {', '.join(evaluation.encoders)}"
         )
-    _check_numbers(section, where)
 
 
 def _check_lists(section: Generate, where: str) -> None:
     for name, values, choice in (
-        ("prompts", section.prompts, tuple(PROMPTS)),
+        ("prompts", section.prompts, (*PROMPTS, *((OWN,) if section.own_prompt else ()))),
         ("contexts", section.contexts, CONTEXTS),
     ):
         if not values:

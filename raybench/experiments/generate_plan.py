@@ -19,7 +19,7 @@ from raybench.experiments.picture_copies import Copied, copy_pictures
 from raybench.experiments.prepared import Embedded, Prepared
 from raybench.experiments.reporting import Reporter
 from raybench.generation import GENERATORS
-from raybench.generation.prompts import PROMPTS, Prompt
+from raybench.generation.prompts import OWN, PROMPTS, Prompt, own_prompt
 from raybench.generation.worker import Task
 from raybench.sources.base import truth_of
 
@@ -56,7 +56,7 @@ def plan(
     questions = questions_of(section.questions, drawn, image_ids, truth)
     held = Held(drawn, image_ids, references_of(judged, drawn), questions, truth)
     askings: list[Asking] = []
-    for prompt in (PROMPTS[name] for name in section.prompts):
+    for prompt in (_prompt(section, name) for name in section.prompts):
         _check_questions(prompt, held)
         askings += [
             _asking(prompt, context, prepared, section, held, shown[context], copies, shots)
@@ -65,6 +65,11 @@ def plan(
     own = texts_by_cluster(judged) if section.strategy == "centroid" else {}
     texts = tuple(own.get(cluster, (text,)) for cluster, text in zip(drawn.clusters, drawn.texts, strict=True))
     return Planned(cell, drawn, shown, copies, held, tuple(askings), texts)
+
+
+def _prompt(section: Generate, name: str) -> Prompt:
+    own = section.own_prompt
+    return own_prompt(own.shown, own.unseen) if own is not None and name == OWN else PROMPTS[name]
 
 
 def _check_questions(prompt: Prompt, held: Held) -> None:

@@ -52,3 +52,10 @@ PROMPTS = {
         ),
     )
 }
+
+OWN = "own"
+
+
+def own_prompt(shown: str, unseen: str) -> Prompt:
+    """A prompt of the user's own words; it needs questions where it asks one."""
+    return Prompt(OWN, shown, unseen, asks_question="{question}" in shown)
