@@ -55,11 +55,12 @@ def plan(
     image_ids = tuple(copies[row].image_id for row in drawn.gold.tolist())
     questions = questions_of(section.questions, drawn, image_ids, truth)
     held = Held(drawn, image_ids, references_of(judged, drawn), questions, truth)
+    fingerprint = GENERATORS.make(section.generator).fingerprint()  # once: it may read gigabytes of weights
     askings: list[Asking] = []
     for prompt in (_prompt(section, name) for name in section.prompts):
         _check_questions(prompt, held)
         askings += [
-            _asking(prompt, context, prepared, section, held, shown[context], copies, shots)
+            _asking(prompt, context, prepared, section, fingerprint, held, shown[context], copies, shots)
             for context in section.contexts
         ]
     own = texts_by_cluster(judged) if section.strategy == "centroid" else {}
@@ -82,7 +83,7 @@ def _check_questions(prompt: Prompt, held: Held) -> None:
 
 
 def _asking(
-    prompt: Prompt, context: str, prepared: Prepared, section: Generate, held: Held, shown: Shown,
+    prompt: Prompt, context: str, prepared: Prepared, section: Generate, fingerprint: str, held: Held, shown: Shown,
     copies: Mapping[int, Copied], shots: Sequence[Shot],
 ) -> Asking:  # fmt: skip
     recipe, tasks, facts = GENERATORS.make(section.generator), list[Task](), list[dict[str, Any]]()
@@ -95,7 +96,7 @@ def _asking(
         facts.append(_facts(held.drawn, query, shown, copies) | {"question": question and question[0]})
     shared = {"prompt": prompt.version, "context": context}
     return Asking(
-        section.generator, recipe.fingerprint(), section.decoding, prepared.evaluation.seed, prompt, context, tuple(tasks),
+        section.generator, fingerprint, section.decoding, prepared.evaluation.seed, prompt, context, tuple(tasks),
         tuple(one | shared for one in facts), recipe.batch, prepared.out,
     )  # fmt: skip
 
