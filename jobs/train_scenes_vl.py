@@ -7,7 +7,7 @@ A killed run continues from its last checkpoint when the same command is given a
 
 import time
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,23 @@ BATCH = {0: 32, 1: 32, 2: 28, 3: 24}  # examples of a step, by the number of pic
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long each part of the training is, and how fast."""
+class Phase:
+    """Some steps that share a rate, which rises shortly and falls to nothing."""
 
-    looking: int = 2200  # steps of telling labels from pictures, LOOKED_AT at a time
-    talking: int = 3000  # steps of the whole model
-    looking_rate: float = 2e-3
-    talking_rate: float = 2e-3
+    name: str
+    steps: int
+    rate: float
+    odds: tuple[tuple[float, ...], ...]  # of 0 to 3 pictures in an example, over equal or unequal shares of the phase
+    until: tuple[float, ...] = (1.0,)  # where each of these shares ends
+
+
+PHASES = (
+    Phase("looking", 2200, 2e-3, ()),  # labels are told from pictures, LOOKED_AT at a time
+    # Single pictures first: what to look at is learnt before which to look at.
+    Phase("talking", 3000, 2e-3, ((0.08, 0.72, 0.1, 0.1), (0.08, 0.17, 0.25, 0.5)), (0.4, 1.0)),
+    # A closed book that does not repeat what it is told would flatter retrieval.
+    Phase("guessing", 700, 1e-3, ((0.4, 0.1, 0.15, 0.35),)),
+)
 
 
 def attend_to_equal_pictures(model: Qwen2_5_VLForConditionalGeneration) -> None:
@@ -110,26 +120,52 @@ def talking_loss(
     return said + LOOKING_WEIGHT * label_loss(head, looked[0], torch.from_numpy(shown_NA[np.array(rows)]))
 
 
-def rate(step: int, length: int, peak: float) -> float:
+def rate(step: int, phase: Phase) -> float:
     """A short rise, then half a cosine down to nothing."""
     warmup = 50
     if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, length - warmup))))
+        return phase.rate * (step + 1) / warmup
+    return phase.rate * 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, phase.steps - warmup))))
 
 
-def train(
-    schedule: Schedule, processor: Qwen2_5_VLProcessor, pictures: npt.NDArray[np.uint8], seed: int, kept: Path
-) -> Any:
-    """The trained model and the seconds that training took, over all the runs that it took."""
+@dataclass(slots=True)
+class Trainee:
+    """What learns, and what it learns from."""
+
+    model: Any
+    head: torch.nn.Module
+    processor: Qwen2_5_VLProcessor
+    pictures: npt.NDArray[np.uint8]
+    shown_NA: npt.NDArray[np.int64]
+    seed: int
+
+    def loss(self, phase: Phase, done: float, rng: np.random.Generator) -> tuple[int, torch.Tensor]:
+        """The number of pictures of this step's examples, -1 for labels alone, and its loss."""
+        if not phase.odds:
+            rows = rng.choice(len(self.pictures), size=LOOKED_AT, replace=False)
+            pixels = patches(self.pictures[rows], self.processor.image_processor)
+            return -1, looking_loss(self.model, self.head, pixels, torch.from_numpy(self.shown_NA[rows]))
+        odds = next(odds for odds, end in zip(phase.odds, phase.until, strict=True) if done < end)
+        n, families = int(rng.choice(4, p=odds)), len(self.pictures) // FAMILY
+        chosen = rng.integers(families, size=BATCH[n]).tolist()
+        examples = [example(self.seed, index, n, families, rng) for index in chosen]
+        return n, talking_loss(self.model, self.head, examples, self.pictures, self.shown_NA, self.processor)
+
+
+def trainee(processor: Qwen2_5_VLProcessor, pictures: npt.NDArray[np.uint8], seed: int) -> Trainee:
+    """A model that has learnt nothing yet."""
     torch.manual_seed(seed)
-    families = len(pictures) // FAMILY
     model = Qwen2_5_VLForConditionalGeneration(model_config(processor.tokenizer))
     attend_to_equal_pictures(model)
-    shown_NA = np.stack([labels(scene) for index in range(families) for scene in family(seed, index)[0]])
+    shown_NA = np.stack([labels(scene) for index in range(len(pictures) // FAMILY) for scene in family(seed, index)[0]])
     head = torch.nn.Linear(IMAGE_TOKENS * WIDTH, sum(CLASSES))
-    parts = torch.nn.ModuleDict({"model": model, "head": head})
     click.echo(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens")
+    return Trainee(model, head, processor, pictures, shown_NA, seed)
+
+
+def train(one: Trainee, phases: tuple[Phase, ...], kept: Path) -> float:
+    """Train through all phases; the seconds that it took, over all the runs that it took."""
+    parts = torch.nn.ModuleDict({"model": one.model, "head": one.head})
     optimizer = torch.optim.AdamW(parts.parameters(), betas=(0.9, 0.98), weight_decay=0.05)
     first, seconds, cpu_s = 0, 0.0, 0.0
     if kept.exists():
@@ -137,44 +173,26 @@ def train(
         parts.load_state_dict(state["parts"])
         optimizer.load_state_dict(state["optimizer"])
         first, seconds, cpu_s = state["step"], state["seconds"], state["cpu_s"]
-    began, worked, total = time.monotonic() - seconds, time.process_time() - cpu_s, schedule.looking + schedule.talking
+    plan = [(phase, step) for phase in phases for step in range(phase.steps)]
+    began, worked = time.monotonic() - seconds, time.process_time() - cpu_s
     losses: dict[int, float] = {}
-    for step in range(first, total):
-        rng = generator(Purpose.TRAINING, seed, ORDER, step)
-        if step < schedule.looking:
-            lr, n = rate(step, schedule.looking, schedule.looking_rate), -1
-            rows = rng.choice(len(pictures), size=LOOKED_AT, replace=False)
-            pixels = patches(pictures[rows], processor.image_processor)
-            loss = looking_loss(model, head, pixels, torch.from_numpy(shown_NA[rows]))
-        else:
-            done = (step - schedule.looking) / schedule.talking
-            lr = rate(step - schedule.looking, schedule.talking, schedule.talking_rate)
-            # Single pictures first: what to look at is learnt before which to look at.
-            odds = (0.08, 0.72, 0.1, 0.1) if done < 0.4 else (0.08, 0.17, 0.25, 0.5)
-            n = int(rng.choice(4, p=odds))
-            chosen = rng.integers(families, size=BATCH[n]).tolist()
-            examples = [example(seed, index, n, families, rng) for index in chosen]
-            loss = talking_loss(model, head, examples, pictures, shown_NA, processor)
+    for number, (phase, step) in enumerate(plan[first:], first + 1):
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = rate(step, phase)
+        n, loss = one.loss(phase, step / phase.steps, generator(Purpose.TRAINING, one.seed, ORDER, number - 1))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
         optimizer.step()
         losses[n] = 0.9 * losses.get(n, loss.item()) + 0.1 * loss.item()
-        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == total:
-            spent = time.monotonic() - began
+        if number % CHECKPOINT_STEPS == 0 or number == len(plan):
+            spent, cpu_s = time.monotonic() - began, time.process_time() - worked
             told = ", ".join(f"{count}: {value:.3f}" for count, value in sorted(losses.items()))
-            click.echo(
-                f"step {step + 1} of {total}: {told}, {spent:.0f} s, {time.process_time() - worked:.0f} CPU seconds"
-            )
+            click.echo(f"step {number} of {len(plan)}, {phase.name}: {told}; {spent:.0f} s, {cpu_s:.0f} CPU seconds")
             state = {"parts": parts.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save(
-                {**state, "step": step + 1, "seconds": spent, "cpu_s": time.process_time() - worked},
-                kept.with_suffix(".partial"),
-            )
+            torch.save({**state, "step": number, "seconds": spent, "cpu_s": cpu_s}, kept.with_suffix(".partial"))
             kept.with_suffix(".partial").rename(kept)  # a kill while writing leaves the checkpoint before
-    return model, time.monotonic() - began
+    return time.monotonic() - began
 
 
 def export(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, folder: Path) -> None:
@@ -193,19 +211,17 @@ def export(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProce
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="Pictures and checkpoints stay here.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--families", default=10_000, show_default=True, help="Groups of four pictures that differ in little.")
-@click.option("--looking", default=Schedule().looking, show_default=True, help="Steps of telling labels.")
-@click.option("--talking", default=Schedule().talking, show_default=True, help="Steps of describing and answering.")
-def main(out: Path, work: Path, seed: int, families: int, looking: int, talking: int) -> None:
+@click.option("--share", default=1.0, show_default=True, help="Of the steps of every phase: a trial.")
+def main(out: Path, work: Path, seed: int, families: int, share: float) -> None:
     """Train scenes-vl and write it to OUT."""
     torch.set_num_threads(2)
     work.mkdir(parents=True, exist_ok=True)
-    schedule = Schedule(looking, talking)
+    phases = tuple(replace(phase, steps=max(1, round(phase.steps * share))) for phase in PHASES)
     processor = make_processor()
-    pictures = training_pictures(work, seed, families)
-    name = work / f"vl-{seed}-{families}-{looking}-{talking}.pt"
-    model, seconds = train(schedule, processor, pictures, seed, name)
-    export(model, processor, out)
-    click.echo(f"{looking + talking} steps in {seconds:.0f} s, written to {out}")
+    one = trainee(processor, training_pictures(work, seed, families), seed)
+    seconds = train(one, phases, work / f"vl-{seed}-{families}-{'-'.join(str(phase.steps) for phase in phases)}.pt")
+    export(one.model, processor, out)
+    click.echo(f"{sum(phase.steps for phase in phases)} steps in {seconds:.0f} s, written to {out}")
 
 
 if __name__ == "__main__":
