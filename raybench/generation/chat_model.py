@@ -18,6 +18,9 @@ from raybench.generation.base import Answer, Ask, Decoding
 from raybench.generation.decoding import Clock, drawn_noise
 
 _MOST_DETAIL = 300
+# Of the longer side to the shorter. Qwen's processors refuse more; those that bring the shorter side to a size would make of it
+# a picture larger than memory.
+_MOST_RATIO = 200
 
 
 def load(
@@ -32,8 +35,10 @@ def load(
     processor = AutoProcessor.from_pretrained(name, **options)
     spread = {"device_map": "auto"} if gpus > 1 and place.device.type == "cuda" else {}
     model, found = AutoModelForImageTextToText.from_pretrained(
-        name, dtype=place.dtype, use_safetensors=True, output_loading_info=True, **options, **spread
-    )
+        name, dtype=place.dtype, use_safetensors=True, output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are told below, by their names
+        **options, **spread,
+    )  # fmt: skip
     for what in ("missing_keys", "mismatched_keys", "error_msgs"):
         if found.get(what):
             raise RequestError(
@@ -52,12 +57,12 @@ def load(
     left_out = {
         key: value
         for key, value in own.to_diff_dict().items()
-        if not key.endswith("_token_id") and key != "transformers_version"
+        if not key.startswith("_") and not key.endswith("_token_id") and key != "transformers_version"
     }
     model.generation_config = GenerationConfig(bos_token_id=own.bos_token_id, eos_token_id=ends, pad_token_id=pad)
     tokenizer.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else pad
     facts = {
-        "generator": recipe, "model_class": type(model).__name__, "model_type": model.config.model_type,
+        "generator": recipe, "model": recipe["name"], "model_class": type(model).__name__, "model_type": model.config.model_type,
         "processor": type(processor).__name__, "image_processor": type(processor.image_processor).__name__,
         "tokenizer": type(tokenizer).__name__, "commit": options.get("revision"),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -81,6 +86,10 @@ class _Inputs:
     preprocess_s: float
 
 
+class _Refused(Exception):  # noqa: N818  # it is caught here, and says that a processor does not take what it was given
+    """What a processor raised."""
+
+
 class ChatModel:
     """A generator; made by `load`. It remembers how many asks have turned out to fit into memory."""
 
@@ -97,9 +106,9 @@ class ChatModel:
 
     def answer(self, asks: Sequence[Ask], decoding: Decoding, seed: int) -> list[Answer]:
         """An answer to each ask; asks with and without pictures are answered apart, as no batch can hold both."""
-        answers: list[Answer | None] = [None] * len(asks)
+        answers: list[Answer | None] = [_too_thin(ask) for ask in asks]
         for seen in (True, False):
-            places = [place for place, ask in enumerate(asks) if _has_pictures(ask) == seen]
+            places = [p for p, ask in enumerate(asks) if answers[p] is None and bool(_pictures(ask)) == seen]
             for place, answer in zip(
                 places, self._fitting([asks[p] for p in places], places, decoding, seed), strict=True
             ):
@@ -114,30 +123,38 @@ class ChatModel:
             stop = min(len(asks), start + (self._most or len(asks)))
             try:
                 answers += self._together(asks[start:stop], places[start:stop], decoding, seed)
+                continue
             except (torch.OutOfMemoryError, MemoryError) as error:
-                if self.place.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                if stop - start == 1:
-                    answers.append(_failed("out_of_memory", str(error)))
-                else:
-                    self._most = (stop - start) // 2
+                detail = str(error)
+            # Only now, as the error holds what had been computed until it came.
+            if self.place.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if stop - start == 1:
+                answers.append(_failed("out_of_memory", detail))
+            else:
+                self._most = (stop - start) // 2
         return answers
 
     def _together(self, asks: Sequence[Ask], places: Sequence[int], decoding: Decoding, seed: int) -> list[Answer]:
-        inputs = self.inputs(asks)
-        if max(inputs.prompt_tokens) + decoding.max_tokens > self._positions:
-            if len(asks) == 1:
-                return [
-                    _failed(
-                        "prompt_too_long",
-                        f"{inputs.prompt_tokens[0]:,} tokens, and the model has {self._positions:,} positions",
-                    )
-                ]
-            return [
-                one
-                for ask, place in zip(asks, places, strict=True)
-                for one in self._together([ask], [place], decoding, seed)
-            ]
+        try:
+            inputs = self.inputs(asks)
+        except _Refused as error:
+            failed = self._refused(asks)
+            if not failed:
+                raise WorkError(
+                    f"{self.facts['processor']} takes {len(asks)} prompts one by one and not together ({error}); use batch=1"
+                ) from error
+        else:
+            failed = {
+                row: _failed("prompt_too_long", f"{tokens:,} tokens, and the model has {self._positions:,} positions")
+                for row, tokens in enumerate(inputs.prompt_tokens)
+                if tokens + decoding.max_tokens > self._positions
+            }
+        if failed:
+            rest = [row for row in range(len(asks)) if row not in failed]
+            given = [asks[row] for row in rest], [places[row] for row in rest]
+            answers = failed | dict(zip(rest, self._together(*given, decoding, seed) if rest else [], strict=True))
+            return [answers[row] for row in range(len(asks))]
         clock = Clock()
         with torch.inference_mode():
             tokens_BT = self.model.generate(
@@ -152,6 +169,16 @@ class ChatModel:
             for row in range(len(asks))
         ]  # fmt: skip
 
+    def _refused(self, asks: Sequence[Ask]) -> dict[int, Answer]:
+        """The asks that the processor does not take alone either, by their rows, so that they do not fail those beside them."""
+        failed = {}
+        for row, ask in enumerate(asks):
+            try:
+                self.inputs([ask])
+            except _Refused as error:
+                failed[row] = _failed("prompt_refused", str(error))
+        return failed
+
     def inputs(self, asks: Sequence[Ask]) -> _Inputs:
         """Tensors on the model's device, with the tokens of every prompt counted.
 
@@ -161,13 +188,15 @@ class ChatModel:
         pictures = [[self._bounded(one) for one in _pictures(ask)] for ask in asks]
         turns = [_turns(ask, self._marks) for ask in asks]
         texts = [self.processor.apply_chat_template(one, add_generation_prompt=True, tokenize=False) for one in turns]
-        made = self.processor(
-            text=texts,
-            images=pictures if any(pictures) else None,
-            padding=True,
-            return_tensors="pt",
-            add_special_tokens=False,
-        )
+        images = pictures if any(pictures) else None
+        try:
+            made = self.processor(
+                text=texts, images=images, padding=True, return_tensors="pt", add_special_tokens=False
+            )
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # processors raise every kind of error
+            raise _Refused(f"{type(error).__name__}: {error}") from error
         tensors = {key: value.to(self.place.device) for key, value in made.items() if isinstance(value, torch.Tensor)}
         for key, value in tensors.items():
             if value.is_floating_point():
@@ -232,10 +261,6 @@ def _bound_pixels(processor: Any, max_pixels: int) -> int | None:
     return max_pixels
 
 
-def _has_pictures(ask: Ask) -> bool:
-    return bool(_pictures(ask))
-
-
 def _pictures(ask: Ask) -> list[Image.Image]:
     """Those of the examples come first, as in the conversation."""
     return [picture for shot in ask.shots for picture in shot.pictures] + list(ask.pictures)
@@ -255,6 +280,16 @@ def _turn(role: str, pictures: int, words: str, marks: Sequence[str]) -> dict[st
     for mark in marks:
         words = words.replace(mark, f"{mark[0]} {mark[1:]}")
     return {"role": role, "content": [{"type": "image"}] * pictures + [{"type": "text", "text": words}]}
+
+
+def _too_thin(ask: Ask) -> Answer | None:
+    """The answer to an ask with a picture that has no reasonable shape; None where every picture has."""
+    for picture in _pictures(ask):
+        if max(picture.size) > _MOST_RATIO * min(picture.size):
+            return _failed(
+                "picture_too_thin", f"{picture.width} x {picture.height} pixels, more than {_MOST_RATIO} to 1"
+            )
+    return None
 
 
 def _failed(problem: str, detail: str) -> Answer:

@@ -62,7 +62,7 @@ class ImageText:
 
     def check_kind(self, config: dict[str, Any]) -> None:
         """RequestError for a configuration of a model that this is not for."""
-        from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
         kind = config.get("model_type")
         if kind not in KNOWN:
