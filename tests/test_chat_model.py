@@ -9,6 +9,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from raybench.encoders import model_files
 from raybench.errors import RequestError, WorkError
 from raybench.generation import GENERATORS
 from raybench.generation.base import Ask, Decoding, Shot
+from raybench.generation.conversation import marks_of
 from raybench.generation.decoding import Clock, drawn_noise
 from raybench.generation.image_text import ImageText, QwenVL
 from raybench.generation.prompts import PROMPTS, Prompt
@@ -222,7 +224,8 @@ def test_tokens_are_those_of_each_conversation_alone(model, monkeypatch):
     expected = [cut(step_by_step(model, ask, FEW.max_tokens), ends(model)) for ask in asks()]
     together = model.answer(asks(), FEW, 0)
     assert [cut(row, ends(model)) for row in rows] == expected
-    assert len({tuple(row) for row in expected}) > 1
+    if model.name in BUILT:  # one that has learnt may say the same of all of them
+        assert len({tuple(row) for row in expected}) == len(asks())
     rows.clear()
     for ask in asks():
         model.answer([ask], FEW, 0)
@@ -247,11 +250,13 @@ def test_asks_without_pictures_go_apart_and_answers_keep_their_order(model):
 
 def test_tokens_add_up_and_answers_say_how_they_ended(model, monkeypatch):
     """With a mark of the end that the first answer reaches at its third token."""
-    rows = recorded(model, monkeypatch)
+    rows, own = recorded(model, monkeypatch), ends(model)
+    monkeypatch.setattr(model.model.generation_config, "eos_token_id", None)
     model.answer(asks(), FEW, 0)
     at_most = [list(row) for row in rows]
+    assert {len(row) for row in at_most} == {FEW.max_tokens}
     end = at_most[0][2]
-    monkeypatch.setattr(model.model.generation_config, "eos_token_id", [end, *ends(model)])
+    monkeypatch.setattr(model.model.generation_config, "eos_token_id", [end, *own])
     rows.clear()
     answers = model.answer(asks(), FEW, 0)
     for ask, row, one in zip(asks(), at_most, answers, strict=True):
@@ -288,7 +293,7 @@ def test_an_answer_is_timed_to_its_own_last_token(qwen):
 
 # ---- sampling ----
 
-WARM = Decoding(max_tokens=5, temperature=1.5)
+WARM = Decoding(max_tokens=5, temperature=2.5)  # also a model that has learnt is not sure
 
 
 def test_what_is_sampled_depends_on_the_seed_and_the_place_alone(model, monkeypatch):
@@ -427,6 +432,14 @@ def test_marks_in_words_are_words(model, words):
     assert hostile[:2] == plain[:2]
     assert "".join(hostile[2].split()).count("".join(words.split())) == 3
     assert model.answer([Ask((picture(2),), words)], FEW, 0)[0].problem is None
+
+
+def test_blanks_and_letters_are_no_marks():
+    """Some tokenizers add runs of blanks, which are words like others; a mark within a longer one is found after it."""
+    tokenizer = SimpleNamespace(
+        all_special_tokens=["<end>", "end>", "a"], get_added_vocab=lambda: {"  ": 5, "\n\n": 6, "<image>": 7}
+    )
+    assert marks_of(tokenizer) == ("<image>", "<end>", "end>")
 
 
 def test_a_picture_may_have_any_size_of_a_reasonable_shape(model):
