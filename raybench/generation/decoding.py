@@ -46,12 +46,13 @@ class _Noise(LogitsProcessor):  # type: ignore[misc]  # transformers has no type
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002  # the seam of transformers
         """Scores [B, V] with noise."""
-        tiny = torch.finfo(torch.float32).tiny
+        # In float64: the largest noise comes from numbers next to 1, of which float32 has few.
+        tiny = torch.finfo(torch.float64).tiny
         noise = [
-            torch.rand(scores.shape[1], generator=stream).clamp_min(tiny).log().neg().log().neg()
+            torch.rand(scores.shape[1], generator=stream, dtype=torch.float64).clamp_min(tiny).log().neg().log().neg()
             for stream in self._streams
         ]
-        return scores + torch.stack(noise).to(scores.device)
+        return scores + torch.stack(noise).to(scores.device, scores.dtype)
 
 
 def drawn_noise(decoding: Decoding, seed: int, places: Sequence[int]) -> LogitsProcessorList:

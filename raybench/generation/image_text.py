@@ -24,7 +24,11 @@ _QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 
 @dataclass(frozen=True, slots=True)
 class ImageText:
-    """`image_text("owner/model", precision="bf16")`, a local folder, or `raybench:scenes-vl`."""
+    """`image_text("owner/model", precision="bf16")`, a local folder, or `raybench:scenes-vl`.
+
+    `max_pixels` bounds the tokens of a picture where a model reads pictures in their own size, as Qwen's do. One that brings every
+    picture to sizes of its own is given no larger picture, and has as many tokens as before.
+    """
 
     name: str
     precision: Precision = "bf16"
@@ -62,7 +66,7 @@ class ImageText:
 
     def check_kind(self, config: dict[str, Any]) -> None:
         """RequestError for a configuration of a model that this is not for."""
-        from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
         kind = config.get("model_type")
         if kind not in KNOWN:
@@ -93,7 +97,7 @@ class ImageText:
         """The model in evaluation mode. Raises RequestError, in one sentence, for whatever cannot be loaded."""
         self.check()
         from raybench.encoders import towers
-        from raybench.generation.chat_model import load
+        from raybench.generation.chat_loading import load
 
         place = towers.place(device, threads, self.precision)
         options: dict[str, Any] = {"local_files_only": True}
