@@ -38,12 +38,17 @@ class Asking:
     context: str
     tasks: tuple[Task, ...]
     facts: tuple[dict[str, Any], ...]  # columns of ANSWERS, of each query
+    searched: tuple[str, ...]  # what the scores are of; nothing where there are none
+    pictures: str  # the checksum of vectors of all pictures: it changes where a picture does
     batch: int
     out: str
 
     @property
     def key(self) -> str:
-        """The content key: of all that decides the answers. Addresses do not, but for the names of pictures."""
+        """The content key: of all that decides the table.
+
+        Addresses do not, but for the names of pictures; nor do scores, whose last bits differ between machines, but what searched.
+        """
         asked = [
             [
                 task.query_id,
@@ -55,7 +60,8 @@ class Asking:
         ]
         return content_key(
             "generation", FORMAT, self.fingerprint, asdict(self.decoding), self.seed, self.prompt.version, self.context, self.batch, asked,
-            [one["image_ids"] for one in self.facts],
+            self.searched, self.pictures if any(task.pictures or task.examples for task in self.tasks) else None,
+            [{name: value for name, value in one.items() if name != "scores"} for one in self.facts],
         )  # fmt: skip
 
     @property
@@ -102,7 +108,6 @@ def answer_all(
     batches = [batch for asking in missing for batch in asking.batches() if not storage.exists(batch.uri)]
     if not missing:
         return
-    generator = pool.ask(_facts, None)
     queries, done = sum(len(batch.tasks) for batch in batches), 0
     with reporter.stage("generating", queries) as advance:
         for batch, result in pool.each(_answer, batches):
@@ -110,6 +115,7 @@ def answer_all(
                 _give_up(batch, result)
             done += len(batch.tasks)
             advance(len(batch.tasks), done / queries)
+    generator = pool.ask(_facts, None)  # last: the first batches load all workers side by side
     for asking in missing:
         _finish(asking, generator, facts, max_bad)
 

@@ -61,6 +61,11 @@ def check_generate(evaluation: Evaluation, where: str) -> None:
         raise RequestError(
             f"{where}: generate.decoding.top_p={section.decoding.top_p:g} means nothing at temperature 0, which takes the likeliest token; give a temperature or leave it out"
         )
+    asking = [name for name in section.prompts if PROMPTS[name].asks_question]
+    if section.shots and asking:
+        raise RequestError(
+            f"{where}: generate.shots={section.shots} are captions, which answer no question of the prompt {asking[0]!r}; leave one of them out"
+        )
     _check_numbers(section, where)
 
 

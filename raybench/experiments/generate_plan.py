@@ -55,11 +55,11 @@ def plan(
     image_ids = tuple(copies[row].image_id for row in drawn.gold.tolist())
     questions = questions_of(section.questions, drawn, image_ids, truth)
     held = Held(drawn, image_ids, references_of(judged, drawn), questions, truth)
-    askings: list[Asking] = []
+    content, askings = embedded.images[evaluation.encoders[0]].checksum, list[Asking]()
     for prompt in (PROMPTS[name] for name in section.prompts):
         _check_questions(prompt, held)
         askings += [
-            _asking(prompt, context, prepared, section, held, shown[context], copies, shots)
+            _asking(prompt, context, prepared, section, held, shown[context], copies, shots, cell, content)
             for context in section.contexts
         ]
     own = texts_by_cluster(judged) if section.strategy == "centroid" else {}
@@ -78,7 +78,7 @@ def _check_questions(prompt: Prompt, held: Held) -> None:
 
 def _asking(
     prompt: Prompt, context: str, prepared: Prepared, section: Generate, held: Held, shown: Shown,
-    copies: Mapping[int, Copied], shots: Sequence[Shot],
+    copies: Mapping[int, Copied], shots: Sequence[Shot], cell: Cell, content: str,
 ) -> Asking:  # fmt: skip
     recipe, tasks, facts = GENERATORS.make(section.generator), list[Task](), list[dict[str, Any]]()
     for query, rows in enumerate(shown.rows):
@@ -89,9 +89,10 @@ def _asking(
         tasks.append(Task(held.drawn.query_ids[query], uris, words, examples))
         facts.append(_facts(held.drawn, query, shown, copies) | {"question": question and question[0]})
     shared = {"prompt": prompt.version, "context": context}
+    searched = (cell.asked.encoder, cell.asked.corpus.checksum, cell.transform, cell.index, section.strategy)
     return Asking(
         section.generator, recipe.fingerprint(), section.decoding, prepared.evaluation.seed, prompt, context, tuple(tasks),
-        tuple(one | shared for one in facts), recipe.batch, prepared.out,
+        tuple(one | shared for one in facts), searched if context == "retrieved" else (), content, recipe.batch, prepared.out,
     )  # fmt: skip
 
 
