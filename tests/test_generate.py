@@ -16,7 +16,7 @@ from generate_doubles import CALLS, LOADS, SAYS, by_query, digest, generate, loo
 from raybench.cli import main
 from raybench.encoders import ENCODERS
 from raybench.errors import DataError, RequestError, WorkError
-from raybench.experiments import rag_times
+from raybench.experiments import answer_quality, rag_times
 from raybench.experiments.evaluation import Intervals
 from raybench.generation import GENERATORS
 from raybench.generation.base import Answer
@@ -344,6 +344,12 @@ def test_values_are_those_of_the_answers(done, embedded):
             assert told == f"{(a_Q - b_Q)[there_Q].mean():+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
 
 
+def test_a_reference_without_words_is_embedded_too():
+    """An answer without words is the vector 0; a blank caption of a source still has its vector."""
+    held = answer_quality.Held(None, (), (("a", " "),), (), None)
+    assert answer_quality._read([["", "b"], [" "]], held, "p ") == {"p b", "p a", "p  "}
+
+
 def test_groundedness_is_above_chance_for_what_was_retrieved(done, embedded):
     """By hand: the mean cosine with the three retrieved pictures less that with pictures that are not relevant."""
     world = done[3]
@@ -477,11 +483,11 @@ def test_a_tuned_effort_is_used_on_queries_that_did_not_tune(done, embedded):
     failed = generate(
         embedded,
         *ONE,
-        "generate.index=ivf_flat(lists=8)",
-        "tune={measure: overlap@3, target: 0.99, most: 1, indexes: [ivf_flat(lists=8)]}",
+        "generate.index=hnsw(m=4)",
+        "tune={measure: overlap@3, target: 0.99, most: 3, indexes: [hnsw(m=4)]}",
     )
     assert failed.generations == []
-    assert "no effort of ivf_flat(lists=8) reaches overlap@3 of 0.99" in failed.failed[0]["reason"]
+    assert "no effort of hnsw(m=4) reaches overlap@3 of 0.99" in failed.failed[0]["reason"]
 
 
 class _StoppedError(Exception):
@@ -616,6 +622,25 @@ def test_times_of_one_answer_add_up(done, embedded):
     generate(embedded, *settings, "generate.generator=echo()")
     generate(embedded, *settings, "generate.generator=echo(delay_s=0.001)")
     assert len(list((embedded / "results" / "latencies").iterdir())) == 3
+
+
+def test_batches_are_counted_without_each_workers_first(done):
+    """Answers a second from the timings: warm queries by the seconds of their batches, each once."""
+    out, run, found, _ = done
+    [sheet] = [one for one in run.sheets if one.title == "Generating in batches"]
+    keys = {(one["prompt"], one["context"]): one["key"] for one in run.generations}
+    for row in sheet.rows:
+        told = dict(zip(sheet.columns, row, strict=True))
+        timings = pq.read_table(out / "generations" / keys[row[:2]] / "timings.parquet").to_pylist()
+        assert [one["batch"] for one in timings] == [place // 4 for place in range(18)]
+        warm = [one for one in timings if not one["is_first"]]
+        assert len(warm) == (14 if row[:2] == ("describe", "retrieved") else 18)
+        total_s = sum({one["batch"]: one["batch_s"] for one in warm}.values())
+        assert told["answers/s"] == pytest.approx(len(warm) / total_s)
+        assert (told["queries"], told["answered"], told["cut off"], told["batch"]) == (18, 18, 0, 4)
+        assert told["tokens out"] == pytest.approx(
+            np.mean([len(text.split()) for text in found[row[:2]]["answer"].to_pylist()])
+        )
 
 
 def test_queries_without_an_answer_and_warm_ones_are_not_counted():

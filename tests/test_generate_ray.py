@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from generate_doubles import generate
 
 from raybench.distributed.generators import plan_generators, ray_generators
 from raybench.errors import RequestError
@@ -68,7 +69,7 @@ def undisturbed(tmp_path_factory) -> bytes:
 def test_an_actor_that_is_killed_costs_the_batches_it_had(ray_cluster, undisturbed, tmp_path):
     """SIGKILL of one of two actors, twice: batches that were left are not generated again, and the table is the same."""
     asking = _asking(tmp_path)
-    kept: dict[Path, int] = {}
+    kept: dict[int, str] = {}  # the worker of every batch that was left when something died
     with ray_generators(_setup(), 2, ray_cluster) as pool:
 
         class Killing:
@@ -79,8 +80,8 @@ def test_an_actor_that_is_killed_costs_the_batches_it_had(ray_cluster, undisturb
             def each(work, items):
                 for done, one in enumerate(pool.each(work, items)):
                     if done in (0, 3):
-                        parts = Path(asking.uri).glob("parts/*.parquet")
-                        kept.update({path: path.stat().st_mtime_ns for path in parts})
+                        for path in Path(asking.uri).glob("parts/*.parquet"):
+                            kept[int(path.stem)] = pq.read_table(path)["worker"][0].as_py()
                         os.kill(pids[done == 3], signal.SIGKILL)
                     yield one
 
@@ -89,9 +90,10 @@ def test_an_actor_that_is_killed_costs_the_batches_it_had(ray_cluster, undisturb
         answer_all([asking], Killing(), {}, 0.0, Silent())
     assert len(kept) >= 4
     assert (Path(asking.uri) / "answers.parquet").read_bytes() == undisturbed
-    workers = read(asking).timings
-    assert len(set(workers["worker"].to_pylist())) >= 3  # those that were killed came back as others
-    assert not any(path.exists() for path in kept)
+    timings = read(asking).timings
+    workers = dict(zip(timings["batch"].to_pylist(), timings["worker"].to_pylist(), strict=True))
+    assert {number: workers[number] for number in kept} == kept
+    assert not {int(one.rpartition(":")[2]) for one in workers.values()} <= set(pids)  # what was killed came back
 
 
 def _ask_pid(actor):
@@ -101,8 +103,7 @@ def _ask_pid(actor):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("workers", [1, 2])
-def test_what_kills_its_worker_is_given_up_and_nothing_else(workers, ray_cluster):
+def test_what_kills_its_worker_is_given_up_and_nothing_else(ray_cluster):
     """After three deaths; what was beside it, and what came after it, is answered."""
 
     def work(_worker, item):
@@ -111,7 +112,7 @@ def test_what_kills_its_worker_is_given_up_and_nothing_else(workers, ray_cluster
             os._exit(1)
         return item * 10
 
-    with ray_generators(_setup("echo()"), workers, ray_cluster) as pool:
+    with ray_generators(_setup("echo()"), 2, ray_cluster) as pool:
         found = dict(pool.each(work, list(range(9))))
         assert isinstance(found[3], Died)
         assert found.pop(3).times == 3
@@ -194,15 +195,7 @@ def test_a_driver_that_is_killed_loses_nothing_that_was_left(tmp_path):
     assert {by_batch[number] for number in set(range(6)) - set(left)}.isdisjoint(left.values())
 
     other = tmp_path / "other"
-    whole = subprocess.run(
-        command(other, "--local", "--generator", "echo(batch=4)"),
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert whole.returncode == 0, whole.stderr
+    generate(other, "generate.generator=echo(batch=4)", text=evaluation.read_text())
     name = f"generations/{entry['key']}/answers.parquet"
     assert (out / name).read_bytes() == (other / name).read_bytes()
 
