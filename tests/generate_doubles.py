@@ -16,7 +16,7 @@ from raybench.collection import Collection, open_collection
 from raybench.embedding.decode import decode
 from raybench.experiments import evaluation_file as files
 from raybench.experiments import runner
-from raybench.experiments.backend import LocalBackend
+from raybench.experiments.backend import Backend, LocalBackend
 from raybench.experiments.drawn import cell_of
 from raybench.experiments.generate_plan import plan
 from raybench.experiments.prepared import embed_all, prepare
@@ -118,10 +118,10 @@ def quoted(words: str) -> str:
     return words.split('"')[1]
 
 
-def generate(out: Path | str, *settings: str, text: str = FILE) -> Run:
-    """The stage in this process."""
+def generate(out: Path | str, *settings: str, text: str = FILE, backend: Backend | None = None) -> Run:
+    """The stage; in this process, unless a backend is given."""
     evaluation = files.parse(text, "here", settings)
-    return runner.generate(prepare(evaluation, str(out)), LocalBackend(), Silent())
+    return runner.generate(prepare(evaluation, str(out)), backend or LocalBackend(), Silent())
 
 
 def keys(out: Path, *settings: str) -> list[str]:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from generate_doubles import generate
 
+from raybench.distributed.backend import ray_backend
 from raybench.distributed.generators import plan_generators, ray_generators
 from raybench.errors import RequestError
 from raybench.experiments.answered import Asking, answer_all, read
@@ -157,22 +158,23 @@ def test_a_batch_that_is_given_up_is_rows_without_answers(ray_cluster, undisturb
 
 
 @pytest.mark.ray
-def test_a_driver_that_is_killed_loses_nothing_that_was_left(tmp_path):
+def test_a_driver_that_is_killed_loses_nothing_that_was_left(ray_cluster, tmp_path):
     """SIGKILL in the middle; the next run generates only the missing batches, and ends as one that was never disturbed."""
     evaluation = tmp_path / "evaluation.yaml"
     content = {
-        "name": "kill", "images": "scenes(images=60)", "encoders": ["tiny(dim=16)"], "embed": {"max_bad": 0.5}, "seed": 3,
-        "generate": {"generator": "echo(batch=4, delay_s=0.5)", "contexts": ["retrieved"], "queries": 24, "alone": {"queries": 0},
+        "name": "kill", "images": "scenes(images=60)", "encoders": ["tiny(dim=16)"], "embed": {"max_bad": 0.5}, "seed": 3, "shards": 2,
+        "generate": {"generator": "echo(batch=4, delay_s=0.5)", "contexts": ["retrieved"], "queries": 24, "alone": {"queries": 2, "warm_up": 1},
                      "workers": 1},
     }  # fmt: skip
     evaluation.write_text(json.dumps(content))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 
-    def command(out, *more):
-        return [sys.executable, "-m", "raybench", "generate", str(evaluation), "--out", str(out), "--json", *more]
-
     out = tmp_path / "out"
-    process = subprocess.Popen(command(out, "--local"), env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "raybench", "generate", str(evaluation), "--out", str(out), "--local"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 120
     while len(list(out.glob("generations/*/parts/*.parquet"))) < 2:
         assert process.poll() is None, f"the run ended by itself with {process.returncode}"
@@ -186,9 +188,11 @@ def test_a_driver_that_is_killed_loses_nothing_that_was_left(tmp_path):
     }
     assert len(left) < 6
 
-    done = subprocess.run(command(out), env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    [entry] = json.loads(done.stdout.splitlines()[-1])["generations"]
+    with ray_backend() as backend:
+        run = generate(out, text=evaluation.read_text(), backend=backend)
+    [entry], [timed] = run.generations, run.rag_times
+    assert timed["warm"] == 2
+    assert {one["stage"] for one in timed["stages"]} >= {"search: shard", "search: transport", "search: merge"}
     timings = pq.read_table(out / "generations" / entry["key"] / "timings.parquet")
     by_batch = dict(zip(timings["batch"].to_pylist(), timings["worker"].to_pylist(), strict=True))
     assert {number: by_batch[number] for number in left} == left

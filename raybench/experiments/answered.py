@@ -116,8 +116,12 @@ def answer_all(
             done += len(batch.tasks)
             advance(len(batch.tasks), done / queries)
     generator = pool.ask(_facts, None)  # last: the first batches load all workers side by side
-    for asking in missing:
-        _finish(asking, generator, facts, max_bad)
+    faults = [
+        _finish(asking, generator, facts, max_bad) for asking in missing
+    ]  # all of them, before the first one stops the run
+    for fault in faults:
+        if fault is not None:
+            raise WorkError(fault)
 
 
 def read(asking: Asking) -> Answered:
@@ -144,8 +148,8 @@ def _give_up(batch: Batch, death: Died) -> None:
     storage.write_table(batch.uri, part_table(batch.tasks, [failed] * len(batch.tasks), 0.0, shared))
 
 
-def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], max_bad: float) -> None:
-    """Parts to tables; the manifest last. What failed is asked again by a rerun where so much failed that the run does."""
+def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], max_bad: float) -> str | None:
+    """Parts to tables; the manifest last. Where too much failed the batches with it are taken away, to be asked again, and it is told."""
     batches = asking.batches()
     parts = [storage.read_table(batch.uri) for batch in batches]
     rows = pa.concat_tables(parts)
@@ -156,7 +160,7 @@ def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], ma
                 storage.delete(batch.uri)
         example = next(row for row in rows.to_pylist() if row["problem"] is not None)
         told = ", ".join(f"{problem} {count}" for problem, count in problems.most_common(4))
-        raise WorkError(
+        return (
             f"{sum(problems.values())} of {len(rows)} queries have no answer ({told}; one: {example['detail']}), more than "
             f"generate.max_bad={max_bad:g}; mend the cause and run again: only these are asked again"
         )
@@ -176,6 +180,7 @@ def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], ma
     }  # fmt: skip
     storage.write_manifest(asking.uri, manifest)
     storage.delete_folder(storage.join(asking.uri, "parts"))
+    return None
 
 
 def _names(uris: Sequence[str]) -> list[str]:
