@@ -1,12 +1,11 @@
 """Generators on actors: one GPU or several each, or the cores of a node where there is none.
 
 Every actor has one batch that it generates and one whose pictures it fetches. A batch has no state but its file: where an actor
-dies, Ray starts it again and its batches are given out anew; an item that has ended three workers is given up and told.
+dies, Ray starts it again and its batches are given out anew, one at a time; an item that has ended three workers is given up and told.
 Generators take small logical shares of CPUs, because they work while partitions of an index, which hold most, only wait, or
 the other way round.
 """
 
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import ray
 
 from raybench.distributed.runtime import failures_explained
+from raybench.distributed.turns import DEATHS, READY_S, UNDER_WAY, Turns
 from raybench.errors import RequestError, WorkError
 from raybench.experiments.generators import Died
 from raybench.generation.worker import Setup, Worker
@@ -21,10 +21,7 @@ from raybench.generation.worker import Setup, Worker
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_UNDER_WAY = 2  # of an actor: a batch that generates and one that fetches
-_DEATHS = 3  # of workers by one item, after which it is given up
 _RESTARTS = 20  # of one actor
-_READY_S = 1_800  # weights of tens of gigabytes come from a slow disk
 _SHARE = 0.2  # of the CPUs, for all actors together
 
 
@@ -53,32 +50,23 @@ class RayGenerators:
         self, work: Callable[[Worker, Any], Result], items: Sequence[Item]
     ) -> Iterator[tuple[Item, Result | Died]]:
         """`work(worker, item)` for every item, as they are done."""
-        waiting = deque(range(len(items)))
-        working: dict[Any, tuple[Any, int]] = {}
-        free = deque([actor for _ in range(_UNDER_WAY) for actor in self._actors])
-        deaths: Counter[int] = Counter()
+        turns = Turns(self._actors, len(items))
         try:
-            while waiting or working:
-                while waiting and free:
-                    actor, number = free.popleft(), waiting.popleft()
-                    working[actor.run.remote(work, items[number])] = (actor, number)
-                [done], _ = ray.wait(list(working), num_returns=1)
-                actor, number = working.pop(done)
-                free.append(actor)
+            while turns.give(lambda actor, number: actor.run.remote(work, items[number])):
+                done, number = turns.wait()
+                if number is None:
+                    continue
                 try:
                     with failures_explained("generating"):
                         result = _result(done)
                 except _DiedError as death:
-                    deaths[number] += 1
-                    if deaths[number] < _DEATHS:
-                        waiting.append(number)  # behind the others, which may have died of it
-                    else:
-                        yield items[number], Died(deaths[number], str(death))
+                    if turns.died(done):
+                        yield items[number], Died(DEATHS, str(death))
                     continue
+                turns.free(done)
                 yield items[number], result
         finally:
-            for left in working:
-                ray.cancel(left)
+            turns.cancel()
 
     def ask(self, work: Callable[[Worker, Any], Result], item: Any) -> Result:
         """`work(worker, item)` on the first actor, now."""
@@ -94,10 +82,13 @@ class _DiedError(Exception):
     """A worker died with what it was asked."""
 
 
+_LOST = (ray.exceptions.ActorUnavailableError, ray.exceptions.ActorDiedError, ray.exceptions.OutOfMemoryError)
+
+
 def _result(reference: Any) -> Any:
     try:
         return ray.get(reference)
-    except (ray.exceptions.ActorUnavailableError, ray.exceptions.ActorDiedError) as error:
+    except _LOST as error:
         raise _DiedError(" ".join(str(error).split())[:300]) from None
 
 
@@ -110,16 +101,16 @@ def ray_generators(setup: Setup, workers: int, cluster: dict[str, Any]) -> Itera
         variables["CUDA_VISIBLE_DEVICES"] = ""  # or the first library that looks for a GPU takes GPU 0
     actor_class = ray.remote(
         num_cpus=max(0.01, int(_SHARE * float(cluster["cpus"]) / count * 100) / 100), num_gpus=gpus, max_restarts=_RESTARTS,
-        max_task_retries=0, max_concurrency=_UNDER_WAY, scheduling_strategy="SPREAD",
+        max_task_retries=0, max_concurrency=UNDER_WAY, scheduling_strategy="SPREAD",
         runtime_env={"env_vars": variables},
     )(_Actor)  # fmt: skip
     actors = [actor_class.remote(Setup(setup.generator, setup.decoding, setup.seed, threads)) for _ in range(count)]
     try:
         with failures_explained("starting the generators"):
-            ray.get([actor.__ray_ready__.remote() for actor in actors], timeout=_READY_S)
+            ray.get([actor.__ray_ready__.remote() for actor in actors], timeout=READY_S)
         yield RayGenerators(actors)
     except ray.exceptions.GetTimeoutError:
-        raise WorkError(f"{count} generators did not start in {_READY_S} s; use fewer with generate.workers") from None
+        raise WorkError(f"{count} generators did not start in {READY_S} s; use fewer with generate.workers") from None
     finally:
         for actor in actors:
             ray.kill(actor)

@@ -145,8 +145,14 @@ def look(
         vectors_ND[[place[row] for row in drawn.gold.tolist()]], vectors_ND[[place[row] for _, row in pairs]],
         np.array([query for query, _ in pairs], np.int64),
         np.stack([vectors_ND[[place[row] for row in some[:least]]] for some in random]),
-        _encoded(sorted({prefix + text for some in (*answers, *held.references) for text in some if text.strip()}), encoder, pool),
+        _encoded(sorted(_read(answers, held, prefix)), encoder, pool),
     )  # fmt: skip
+
+
+def _read(answers: Sequence[Sequence[str]], held: Held, prefix: str) -> set[str]:
+    """All that is embedded for scoring: answers with words, and every reference."""
+    said = {prefix + text for some in answers for text in some if text.strip()}
+    return said | {prefix + text for some in held.references for text in some}
 
 
 def _rows(images: Collection, wanted: Sequence[int]) -> FloatMatrix:

@@ -110,7 +110,7 @@ def read_values(uri: str, answered: Answered) -> PerQuery:
 
 def write_samples(uri: str, scored: Scored, held: Held, copies: Mapping[str, Copied], queries: Sequence[int]) -> None:
     """Keep a few queries with what they were shown; `copies` are by image id."""
-    asking, rows = scored.answered.asking, scored.answered.answers.take(list(queries)).to_pylist()
+    asking, rows = scored.answered.asking, scored.answered.answers.take(pa.array(queries, pa.int64())).to_pylist()
     thumbnails: dict[str, bytes | None] = {}
     made = []
     for query, row in zip(queries, rows, strict=True):

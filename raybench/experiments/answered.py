@@ -38,12 +38,17 @@ class Asking:
     context: str
     tasks: tuple[Task, ...]
     facts: tuple[dict[str, Any], ...]  # columns of ANSWERS, of each query
+    searched: tuple[str, ...]  # what the scores are of; nothing where there are none
+    pictures: str  # the checksum of vectors of all pictures: it changes where a picture does
     batch: int
     out: str
 
     @property
     def key(self) -> str:
-        """The content key: of all that decides the answers. Addresses do not, but for the names of pictures."""
+        """The content key: of all that decides the table.
+
+        Addresses do not, but for the names of pictures; nor do scores, whose last bits differ between machines, but what searched.
+        """
         asked = [
             [
                 task.query_id,
@@ -55,7 +60,8 @@ class Asking:
         ]
         return content_key(
             "generation", FORMAT, self.fingerprint, asdict(self.decoding), self.seed, self.prompt.version, self.context, self.batch, asked,
-            [one["image_ids"] for one in self.facts],
+            self.searched, self.pictures if any(task.pictures or task.examples for task in self.tasks) else None,
+            [{name: value for name, value in one.items() if name != "scores"} for one in self.facts],
         )  # fmt: skip
 
     @property
@@ -102,7 +108,6 @@ def answer_all(
     batches = [batch for asking in missing for batch in asking.batches() if not storage.exists(batch.uri)]
     if not missing:
         return
-    generator = pool.ask(_facts, None)
     queries, done = sum(len(batch.tasks) for batch in batches), 0
     with reporter.stage("generating", queries) as advance:
         for batch, result in pool.each(_answer, batches):
@@ -110,8 +115,13 @@ def answer_all(
                 _give_up(batch, result)
             done += len(batch.tasks)
             advance(len(batch.tasks), done / queries)
-    for asking in missing:
-        _finish(asking, generator, facts, max_bad)
+    generator = pool.ask(_facts, None)  # last: the first batches load all workers side by side
+    faults = [
+        _finish(asking, generator, facts, max_bad) for asking in missing
+    ]  # all of them, before the first one stops the run
+    for fault in faults:
+        if fault is not None:
+            raise WorkError(fault)
 
 
 def read(asking: Asking) -> Answered:
@@ -138,8 +148,8 @@ def _give_up(batch: Batch, death: Died) -> None:
     storage.write_table(batch.uri, part_table(batch.tasks, [failed] * len(batch.tasks), 0.0, shared))
 
 
-def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], max_bad: float) -> None:
-    """Parts to tables; the manifest last. What failed is asked again by a rerun where so much failed that the run does."""
+def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], max_bad: float) -> str | None:
+    """Parts to tables; the manifest last. Where too much failed the batches with it are taken away, to be asked again, and it is told."""
     batches = asking.batches()
     parts = [storage.read_table(batch.uri) for batch in batches]
     rows = pa.concat_tables(parts)
@@ -150,7 +160,7 @@ def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], ma
                 storage.delete(batch.uri)
         example = next(row for row in rows.to_pylist() if row["problem"] is not None)
         told = ", ".join(f"{problem} {count}" for problem, count in problems.most_common(4))
-        raise WorkError(
+        return (
             f"{sum(problems.values())} of {len(rows)} queries have no answer ({told}; one: {example['detail']}), more than "
             f"generate.max_bad={max_bad:g}; mend the cause and run again: only these are asked again"
         )
@@ -170,6 +180,7 @@ def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], ma
     }  # fmt: skip
     storage.write_manifest(asking.uri, manifest)
     storage.delete_folder(storage.join(asking.uri, "parts"))
+    return None
 
 
 def _names(uris: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ Examples are other queries with the picture that they are about; none of them sh
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -65,13 +66,17 @@ def questions_of(
         )
     told: dict[str, tuple[str, str]] = {}
     for number, row in enumerate(TABLES.make(table).rows()):
-        lacking = next((name for name in _QUESTION_COLUMNS if not str(row.get(name) or "").strip()), None)
+        lacking = next((name for name in _QUESTION_COLUMNS if _is_blank(row.get(name))), None)
         if lacking is not None:
             raise DataError(f"{table}: row {number} has no {lacking}; give the columns {', '.join(_QUESTION_COLUMNS)}")
         if str(row["query_id"]) in told:
             raise DataError(f"{table}: query {row['query_id']!r} has two questions; remove one")
         told[str(row["query_id"])] = (str(row["question"]), str(row["answer"]))
     return tuple(told.get(query_id) for query_id in drawn.query_ids)
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or not str(value).strip()
 
 
 def examples_of(count: int, judged: Judged, images: Collection, drawn: Drawn, seed: int) -> tuple[Shot, ...]:

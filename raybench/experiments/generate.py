@@ -160,6 +160,7 @@ def _scoring(stage: _Stage, scorer: str | None) -> list[Any]:
         plan.held.references,
         plan.held.questions,
         plan.held.image_ids,
+        plan.drawn.queries.tolist(),
         retrieved,
         evaluation.images,
         evaluation.seed,

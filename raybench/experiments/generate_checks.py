@@ -39,6 +39,7 @@ def check_generate(evaluation: Evaluation, where: str) -> None:
     _check_own(section.own_prompt, section, where)
     _check_search(section, evaluation, where)
     _check_score(section, evaluation, where)
+    _check_shots(section, where)
     if section.questions is not None:
         TABLES.make(section.questions)
     if section.decoding.temperature == 0 and section.decoding.top_p != 1:
@@ -89,6 +90,20 @@ def _check_score(section: Generate, evaluation: Evaluation, where: str) -> None:
         raise RequestError(
             f"{where}: generate.score={section.score} needs packages of its own, which the generator's process has not; choose "
             f"another of {', '.join(evaluation.encoders)}"
+        )
+
+
+def _check_shots(section: Generate, where: str) -> None:
+    own = section.own_prompt
+    asking = [
+        name
+        for name in section.prompts
+        if (PROMPTS[name].asks_question if name in PROMPTS else own is not None and "{question}" in own.shown)
+    ]
+    if section.shots and asking:
+        raise RequestError(
+            f"{where}: generate.shots={section.shots} are captions, which answer no question of the prompt {asking[0]!r}; leave one of "
+            "them out"
         )
 
 

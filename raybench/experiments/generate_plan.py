@@ -19,6 +19,7 @@ from raybench.experiments.picture_copies import Copied, copy_pictures
 from raybench.experiments.prepared import Embedded, Prepared
 from raybench.experiments.reporting import Reporter
 from raybench.generation import GENERATORS
+from raybench.generation.base import GeneratorRecipe
 from raybench.generation.prompts import OWN, PROMPTS, Prompt, own_prompt
 from raybench.generation.worker import Task
 from raybench.sources.base import truth_of
@@ -35,6 +36,21 @@ class Planned:
     held: Held
     askings: tuple[Asking, ...]
     texts: tuple[tuple[str, ...], ...]  # that each query's vector is made of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shared:
+    """What all prompts and contexts share."""
+
+    prepared: Prepared
+    section: Generate
+    recipe: GeneratorRecipe
+    fingerprint: str  # read once: it may be of gigabytes of weights
+    held: Held
+    copies: Mapping[int, Copied]
+    shots: Sequence[Shot]
+    searched: tuple[str, ...]  # what found the retrieved pictures
+    content: str  # checksum of what the pictures were
 
 
 def plan(
@@ -55,14 +71,16 @@ def plan(
     image_ids = tuple(copies[row].image_id for row in drawn.gold.tolist())
     questions = questions_of(section.questions, drawn, image_ids, truth)
     held = Held(drawn, image_ids, references_of(judged, drawn), questions, truth)
-    fingerprint = GENERATORS.make(section.generator).fingerprint()  # once: it may read gigabytes of weights
+    recipe = GENERATORS.make(section.generator)
+    shared = _Shared(
+        prepared, section, recipe, recipe.fingerprint(), held, copies, shots,
+        (cell.asked.encoder, cell.asked.corpus.checksum, cell.transform, cell.index, section.strategy),
+        embedded.images[evaluation.encoders[0]].checksum,
+    )  # fmt: skip
     askings: list[Asking] = []
     for prompt in (_prompt(section, name) for name in section.prompts):
         _check_questions(prompt, held)
-        askings += [
-            _asking(prompt, context, prepared, section, fingerprint, held, shown[context], copies, shots)
-            for context in section.contexts
-        ]
+        askings += [_asking(prompt, context, shared, shown[context]) for context in section.contexts]
     own = texts_by_cluster(judged) if section.strategy == "centroid" else {}
     texts = tuple(own.get(cluster, (text,)) for cluster, text in zip(drawn.clusters, drawn.texts, strict=True))
     return Planned(cell, drawn, shown, copies, held, tuple(askings), texts)
@@ -83,21 +101,22 @@ def _check_questions(prompt: Prompt, held: Held) -> None:
 
 
 def _asking(
-    prompt: Prompt, context: str, prepared: Prepared, section: Generate, fingerprint: str, held: Held, shown: Shown,
-    copies: Mapping[int, Copied], shots: Sequence[Shot],
+    prompt: Prompt, context: str, shared: _Shared, shown: Shown
 ) -> Asking:  # fmt: skip
-    recipe, tasks, facts = GENERATORS.make(section.generator), list[Task](), list[dict[str, Any]]()
+    section, held, copies = shared.section, shared.held, shared.copies
+    tasks, facts = list[Task](), list[dict[str, Any]]()
     for query, rows in enumerate(shown.rows):
         question = held.questions[query] if prompt.asks_question else None
         words = prompt.words(held.drawn.texts[query], question and question[0], pictures=len(rows))
-        examples = tuple(shot.example(prompt, copies, with_picture=bool(rows)) for shot in shots)
+        examples = tuple(shot.example(prompt, copies, with_picture=bool(rows)) for shot in shared.shots)
         uris = tuple(copies[row].uri for row in rows)
         tasks.append(Task(held.drawn.query_ids[query], uris, words, examples))
         facts.append(_facts(held.drawn, query, shown, copies) | {"question": question and question[0]})
-    shared = {"prompt": prompt.version, "context": context}
+    told = {"prompt": prompt.version, "context": context}
     return Asking(
-        section.generator, fingerprint, section.decoding, prepared.evaluation.seed, prompt, context, tuple(tasks),
-        tuple(one | shared for one in facts), recipe.batch, prepared.out,
+        section.generator, shared.fingerprint, section.decoding, shared.prepared.evaluation.seed, prompt, context, tuple(tasks),
+        tuple(one | told for one in facts), shared.searched if context == "retrieved" else (), shared.content,
+        shared.recipe.batch, shared.prepared.out,
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ class Timed:
         """Where the seconds are: those of another machine, library or runner are measured again."""
         key = content_key(
             "alone", FORMAT, self.asking.key, self.cell.identity(), asdict(self.section.alone), self.section.pictures,
-            self.encodes, machine(facts),
+            self.encodes, self.asking.generator, self.section.workers, self.section.threads, machine(facts),
         )  # fmt: skip
         return storage.join(self.asking.out, "results", "latencies", f"{key}.parquet")
 

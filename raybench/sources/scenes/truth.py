@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from raybench.metrics.words import exact_match
 from raybench.sources.scenes.attributes import ATTRIBUTES, accuracy, accuracy_untold
-from raybench.sources.scenes.questions import Question, answer_is_right, question_for, questions
+from raybench.sources.scenes.questions import answer_is_right, question_for, questions
 from raybench.sources.scenes.scene import Scene
 
 
@@ -21,8 +22,10 @@ class SceneTruth:
 
     def is_right(self, image_id: str, question: str, right: str, said: str) -> bool:
         """Whether an answer says the right one, in any words for it."""
-        known = (one for one in questions(self.scenes[image_id]) if one.text == question)
-        return answer_is_right(said, next(known, Question("", question, right)))
+        known = (one for one in questions(self.scenes[image_id]) if (one.text, one.answer) == (question, right))
+        asked = next(known, None)
+        # A table may ask other questions, or the same with another answer: then its answer is the right one, in its own words.
+        return bool(exact_match(said, [right])) if asked is None else answer_is_right(said, asked)
 
     def judge(self, image_id: str, query: str, said: str) -> dict[str, tuple[int, int]]:
         """By measure, how many facts of the scene a text states rightly, and of how many."""
