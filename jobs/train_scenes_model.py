@@ -1,4 +1,4 @@
-"""Trains the CLIP models that ship with raybench, on scenes that the evaluation set can never draw.
+"""Trains the CLIP models that ship with raybench, on scenes of random streams that no evaluation set draws from.
 
 A killed run continues from its last checkpoint when the same command is given again, on the same random numbers.
 """

@@ -1,4 +1,4 @@
-"""Trains the vision-language model that ships with raybench, on scenes that the evaluation set can never draw.
+"""Trains the vision-language model that ships with raybench, on scenes of random streams that no evaluation set draws from.
 
 First the picture side learns to tell labels of single pictures (a linear layer that is thrown away); then the whole model learns
 to describe pictures and to answer questions about the one of several that fits a query, in the words of raybench's own prompts.

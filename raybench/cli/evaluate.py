@@ -103,7 +103,7 @@ def evaluate(
         print_plan(evaluation, out, as_json=as_json)
         return
     check_writable(out)
-    made = _run(evaluation, out, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), local=local)
+    made = _run(evaluation, out, command_line(), local=local)
     from raybench.report.page import write_report
 
     for place in made.sets:
@@ -117,7 +117,7 @@ def evaluate(
         records = [{key: getattr(record, key) for key in (*keys, *more)} for record in made.records]
         sheets = [asdict(sheet) for sheet in made.sheets]
         done = {
-            "ok": has_results(made),
+            "ok": has_results(made) and not made.faults,
             "report": report,
             "out": out,
             "records": records,
@@ -127,9 +127,15 @@ def evaluate(
             "generations": made.generations,
             "rag_times": made.rag_times,
             "failed": made.failed,
+            "warnings": made.warnings,
         }
         click.echo(json.dumps(done, ensure_ascii=False))
     check_results(made)
+
+
+def command_line() -> str:
+    """The command that is running, for the record."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def has_results(made: "Run") -> bool:
@@ -138,7 +144,9 @@ def has_results(made: "Run") -> bool:
 
 
 def check_results(made: "Run") -> None:
-    """WorkError where every cell failed."""
+    """WorkError where every cell failed, or a whole stage."""
+    if made.faults:
+        raise WorkError(made.faults[0])
     if not has_results(made):
         raise WorkError(f"none of the {len(made.failed)} cells has a result; the table of cells says why")
 

@@ -53,16 +53,17 @@ def command(
     check_writable(out)
     prepared = prepare(loaded, out)
     with evaluate.backend(local=local) as worker:
-        found = runner.generate(prepared, worker, TerminalReporter())
+        found = runner.generate(prepared, worker, TerminalReporter(), evaluate.command_line())
+    from raybench.report.page import write_report
+
+    report = write_report(out)
     evaluate.print_tables(found)
+    click.echo(f"report: {report}")
     if as_json:
         sheets = [asdict(sheet) for sheet in found.sheets]
         done = {
-            "ok": bool(found.generations),
-            "out": out,
-            "generations": found.generations,
-            "rag_times": found.rag_times,
-            "sheets": sheets,
-        }
+            "ok": bool(found.generations), "out": out, "report": report, "generations": found.generations,
+            "rag_times": found.rag_times, "sheets": sheets, "failed": found.failed, "warnings": found.warnings,
+        }  # fmt: skip
         click.echo(json.dumps(done, ensure_ascii=False))
     evaluate.check_results(found)

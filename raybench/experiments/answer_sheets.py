@@ -32,7 +32,8 @@ def answers_sheets(scored: Sequence[Scored], intervals: Intervals, seed: int) ->
         ]
     note = (
         f"Differences of the same queries between contexts, resampled together by cluster, with {intervals.level:.0%} intervals: retrieved "
-        "less closed book is what retrieval adds, oracle less retrieved what a perfect search would add to that."
+        "less closed book is what retrieval adds; oracle less retrieved is what is lost to pictures that do not belong, in place of the right "
+        "one or beside it, for the oracle shows that one alone."
     )
     return [
         *made,
@@ -90,22 +91,16 @@ def batches_sheet(scored: Sequence[Scored]) -> Sheet:
     """What generating took in batches, and the tokens that went in and came out."""
     rows = []
     for one in scored:
-        answers, timings = one.answered.answers, one.answered.timings
-        known = timings.to_pylist()
-        counted = [row["answer_tokens"] for row in answers.to_pylist()]
-        warm = [row for row in known if not row["is_first"] and row["batch_s"] is not None] or [
-            row for row in known if row["batch_s"] is not None
-        ]
-        batch_s = {(row["worker"], row["batch"]): row["batch_s"] for row in warm}
-        warm_ids = {row["query_id"] for row in warm}
-        tokens = [count for row, count in zip(answers["query_id"].to_pylist(), counted, strict=True) if row in warm_ids]
-        total_s = sum(batch_s.values())
+        answers, warm = one.answered.answers, _warm_rows(one)
+        total_s = sum({(row["worker"], row["batch"]): row["batch_s"] for row in warm}.values())
+        tokens = [row["answer_tokens"] for row in warm]
+        images, prompts = answers["image_tokens"].to_pylist(), answers["prompt_tokens"].to_pylist()
+        ended = answers["ended"].to_pylist()
         rows.append(
             (
-                *one.title, len(answers), one.answered.manifest["rows_out"], sum(ended == "length" for ended in answers["ended"].to_pylist()),
-                _mean(answers["image_tokens"].to_pylist()), _mean(_less(answers["prompt_tokens"].to_pylist(), answers["image_tokens"].to_pylist())),
-                _mean(counted), one.answered.asking.batch, len(warm) / total_s if total_s else None,
-                sum(tokens) / total_s if total_s and None not in tokens else None,
+                *one.title, len(answers), one.answered.manifest["rows_out"], ended.count("length"), _mean(images),
+                _mean(_less(prompts, images)), _mean(answers["answer_tokens"].to_pylist()), one.answered.asking.batch,
+                len(warm) / total_s if total_s else None, sum(tokens) / total_s if total_s and None not in tokens else None,
                 _ms(_mean([row["first_token_s"] for row in warm])), _ms(_mean([row["decode_s"] for row in warm])),
             )
         )  # fmt: skip
@@ -113,12 +108,22 @@ def batches_sheet(scored: Sequence[Scored]) -> Sheet:
         "prompt", "context", "queries", "answered", "cut off", "image tokens", "text tokens", "tokens out", "batch", "answers/s",
         "tokens/s", "first token ms", "decode ms",
     )  # fmt: skip
+    manifest = scored[0].answered.manifest
+    device = manifest["generator_facts"].get("device", "a server")
     note = (
         "Generating in batches. Tokens are means of a query. Answers and tokens a second are those of one worker, from fetched pictures to "
-        "answers, without each worker's first batch; first token and decode are means over queries, which share those of their batch. "
-        "Cut off: answers that ended at max_tokens."
+        "answers, without each worker's first batch and without queries that have no answer (- where nothing is left); first token and "
+        f"decode are means over queries, which share those of their batch. Cut off: answers that ended at max_tokens. On {device}, when "
+        "the answers were generated."
     )
     return Sheet("Generating in batches", note, columns, tuple(rows))
+
+
+def _warm_rows(one: Scored) -> list[dict[str, Any]]:
+    """Timings and tokens of the queries that have an answer, but for those of a worker's first batch."""
+    answers = one.answered.answers.select(["problem", "answer_tokens"]).to_pylist()
+    rows = [row | answer for row, answer in zip(one.answered.timings.to_pylist(), answers, strict=True)]
+    return [row for row in rows if row["problem"] is None and not row["is_first"]]
 
 
 def _less(a: Sequence[int | None], b: Sequence[int | None]) -> list[int | None]:
@@ -149,10 +154,11 @@ def times_sheets(told: Sequence[dict[str, Any]], alone: Alone, level: float) -> 
                 (one["prompt"], stage["stage"], f"{ms['mean_s']:.1f}{within}", f"{stage['share']:.1%}{share}")
             )
             spread.append((one["prompt"], stage["stage"], *(ms[name] for name in list(ms)[1:])))
-    starts = f"{told[0]['loading_s'] or 0:.1f} s to load the generator, {told[0]['first_s']:.2f} s for the first answer, which loads the encoder"
+    colds = [one["cold_s"] for one in told if one["cold_s"] is not None]
+    starts = f" Cold start, with the loading of generator and encoder: {colds[0]:.2f} s." if colds else ""
     note = (
         f"Milliseconds from words to answer of queries that are answered one at a time ({told[0]['warm']}, after {alone.warm_up} that are not "
-        f"counted), with {level:.0%} intervals over queries. Search is made of shard, transport and merge. Cold start: {starts}."
+        f"counted), with {level:.0%} intervals over queries. Search is made of shard, transport and merge.{starts}"
     )
     return [
         Sheet("Time of one answer", note, ("prompt", "stage", "mean ms", "share of the total"), tuple(shares)),
@@ -175,8 +181,8 @@ def split_sheet(told: Sequence[dict[str, Any]], level: float) -> Sheet:
         rows.append((one["prompt"], one["warm"], *means, *shares))
     columns = ("prompt", "queries", "search ms", "generation ms", "search", "generation")
     note = (
-        f"Queries answered one at a time, {level:.0%} intervals over queries. Search: from words to fetched pictures, with what lies between the "
-        "steps. Generation: preprocessing, first token and decoding."
+        f"Queries answered one at a time, {level:.0%} intervals over queries. Search: from words to fetched pictures. "
+        "Generation: all that comes after, to the answer."
     )
     return Sheet("Search against generation", note, columns, tuple(rows))
 

@@ -20,7 +20,7 @@ from raybench.experiments.answer_quality import MEASURES, Held, PerQuery
 from raybench.experiments.answered import Answered, Asking
 from raybench.experiments.cell import Cell
 from raybench.experiments.drawn import Drawn
-from raybench.experiments.evaluation import Generate, Intervals
+from raybench.experiments.evaluation import Evaluation, Generate, Intervals
 from raybench.experiments.picture_copies import Copied
 from raybench.generation.tables import SAMPLES, VALUES
 from raybench.metrics.uncertainty import bootstrap_interval, number_clusters
@@ -34,6 +34,7 @@ class Scored:
     """Answers of one prompt in one context, and their values."""
 
     answered: Answered
+    uri: str  # where the values are
     values: PerQuery
     clusters_Q: npt.NDArray[np.int64]
     intervals: Intervals
@@ -64,7 +65,7 @@ class Scored:
         """What run.json says of it."""
         asking, manifest = self.answered.asking, self.answered.manifest
         return {
-            "key": asking.key, "generator": asking.generator, "prompt": asking.prompt.name, "prompt_version": asking.prompt.version,
+            "key": asking.key, "values": self.uri.rpartition("/")[2].removesuffix(".parquet"), "generator": asking.generator, "prompt": asking.prompt.name, "prompt_version": asking.prompt.version,
             "context": asking.context, "encoder": cell.asked.encoder, "transform": cell.transform, "index": cell.index,
             "strategy": section.strategy, "pictures": section.pictures, "shots": section.shots, "queries": len(asking.tasks),
             "answered": manifest["rows_out"], "problems": manifest["dropped"], "scorer": scorer,
@@ -73,9 +74,10 @@ class Scored:
         }  # fmt: skip
 
 
-def of_answers(answered: Answered, values: PerQuery, drawn: Drawn, intervals: Intervals, seed: int) -> Scored:
+def of_answers(answered: Answered, uri: str, values: PerQuery, drawn: Drawn, evaluation: Evaluation) -> Scored:
     """Answers with their values, the clusters of their queries numbered."""
-    return Scored(answered, values, number_clusters(drawn.clusters), intervals, seed)
+    clusters_Q = number_clusters(drawn.clusters)
+    return Scored(answered, uri, values, clusters_Q, evaluation.intervals, evaluation.seed)
 
 
 def values_uri(asking: Asking, scoring: list[Any]) -> str:

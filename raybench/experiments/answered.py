@@ -8,7 +8,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -24,9 +26,10 @@ from raybench.generation.worker import Batch, Task, Worker, part_table
 from raybench.spec import content_key
 
 FORMAT = 1  # raise it when the same inputs give other answers
+_READS = 8  # parts at a time
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Asking:
     """One prompt in one context: a task per query, and what the table says of each beside its answer."""
 
@@ -39,15 +42,15 @@ class Asking:
     tasks: tuple[Task, ...]
     facts: tuple[dict[str, Any], ...]  # columns of ANSWERS, of each query
     searched: tuple[str, ...]  # what the scores are of; nothing where there are none
-    pictures: str  # the checksum of vectors of all pictures: it changes where a picture does
     batch: int
     out: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The content key: of all that decides the table.
 
-        Addresses do not, but for the names of pictures; nor do scores, whose last bits differ between machines, but what searched.
+        Addresses do not, but for the names of pictures, which hold checksums; nor do scores, whose last bits differ between machines,
+        but what searched.
         """
         asked = [
             [
@@ -60,7 +63,7 @@ class Asking:
         ]
         return content_key(
             "generation", FORMAT, self.fingerprint, asdict(self.decoding), self.seed, self.prompt.version, self.context, self.batch, asked,
-            self.searched, self.pictures if any(task.pictures or task.examples for task in self.tasks) else None,
+            self.searched,
             [{name: value for name, value in one.items() if name != "scores"} for one in self.facts],
         )  # fmt: skip
 
@@ -70,17 +73,21 @@ class Asking:
         return storage.join(self.out, "generations", self.key)
 
     @property
+    def parts(self) -> str:
+        """Where batches are until all are there."""
+        return storage.join(self.uri, "parts")
+
+    @property
     def title(self) -> str:
         """In words."""
         return f"{self.prompt.name}, {self.context}"
 
     def batches(self) -> list[Batch]:
         """All batches, in order."""
+        parts = self.parts
         starts = range(0, len(self.tasks), self.batch)
         return [
-            Batch(
-                storage.join(self.uri, "parts", f"{number:05d}.parquet"), number, self.tasks[start : start + self.batch]
-            )
+            Batch(storage.join(parts, f"{number:05d}.parquet"), number, self.tasks[start : start + self.batch])
             for number, start in enumerate(starts)
         ]
 
@@ -105,7 +112,7 @@ def answer_all(
 ) -> None:
     """Generate what is missing of several; WorkError where too many queries are without an answer."""
     missing = [asking for asking in askings if not is_done(asking)]
-    batches = [batch for asking in missing for batch in asking.batches() if not storage.exists(batch.uri)]
+    batches = [batch for asking in missing for batch in _missing(asking)]
     if not missing:
         return
     queries, done = sum(len(batch.tasks) for batch in batches), 0
@@ -122,6 +129,12 @@ def answer_all(
     for fault in faults:
         if fault is not None:
             raise WorkError(fault)
+
+
+def _missing(asking: Asking) -> list[Batch]:
+    """The batches that have no part yet; one listing, since a look at each would be a request each on S3."""
+    there = {facts.name for facts in storage.list_files(asking.parts)}
+    return [batch for batch in asking.batches() if batch.uri.rpartition("/")[2] not in there]
 
 
 def read(asking: Asking) -> Answered:
@@ -151,7 +164,8 @@ def _give_up(batch: Batch, death: Died) -> None:
 def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], max_bad: float) -> str | None:
     """Parts to tables; the manifest last. Where too much failed the batches with it are taken away, to be asked again, and it is told."""
     batches = asking.batches()
-    parts = [storage.read_table(batch.uri) for batch in batches]
+    with ThreadPoolExecutor(_READS) as readers:
+        parts = list(readers.map(storage.read_table, [batch.uri for batch in batches]))
     rows = pa.concat_tables(parts)
     problems = Counter(problem for problem in rows["problem"].to_pylist() if problem is not None)
     if sum(problems.values()) > max_bad * len(rows):
@@ -179,7 +193,7 @@ def _finish(asking: Asking, generator: dict[str, Any], facts: dict[str, Any], ma
         "generator_facts": generator, "files": files, "environment": facts,
     }  # fmt: skip
     storage.write_manifest(asking.uri, manifest)
-    storage.delete_folder(storage.join(asking.uri, "parts"))
+    storage.delete_folder(asking.parts)
     return None
 
 

@@ -1,6 +1,6 @@
-"""The words around a query: its references, its question, and examples that go before it.
+"""The words around a query: its question, and examples that go before it.
 
-Examples are other queries with the picture that they are about; none of them shares a cluster with a query that is answered.
+Examples are other queries with the picture that they are about.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from raybench.collection import Collection
 from raybench.errors import DataError, RequestError
-from raybench.experiments import judgments
-from raybench.experiments.drawn import Drawn
+from raybench.experiments.drawn import Drawn, Known
 from raybench.experiments.judgments import Judged
 from raybench.experiments.picture_copies import Copied
 from raybench.generation.prompts import Prompt
@@ -46,15 +44,6 @@ def texts_by_cluster(judged: Judged) -> dict[str, tuple[str, ...]]:
     return {cluster: tuple(texts) for cluster, texts in found.items()}
 
 
-def references_of(judged: Judged, drawn: Drawn) -> tuple[tuple[str, ...], ...]:
-    """The other captions of the picture that each query is about; the query itself where there is no other."""
-    texts = texts_by_cluster(judged)
-    return tuple(
-        tuple(text for text in texts[cluster] if text != own) or (own,)
-        for cluster, own in zip(drawn.clusters, drawn.texts, strict=True)
-    )
-
-
 def questions_of(
     table: str | None, drawn: Drawn, image_ids: Sequence[str], truth: Truth | None
 ) -> tuple[tuple[str, str] | None, ...]:
@@ -79,18 +68,18 @@ def _is_blank(value: Any) -> bool:
     return value is None or not str(value).strip()
 
 
-def examples_of(count: int, judged: Judged, images: Collection, drawn: Drawn, seed: int) -> tuple[Shot, ...]:
-    """Examples by lot, the same for all queries; the longest other caption of their picture is what should be said."""
+def examples_of(count: int, of: Known, drawn: Drawn, seed: int) -> tuple[Shot, ...]:
+    """Examples by lot, the same for all queries; the longest other caption of their picture is what should be said.
+
+    None is about a picture that answers a query, nor of a query's cluster.
+    """
     if not count:
         return ()
-    answered, texts = set(drawn.clusters), texts_by_cluster(judged)
-    rows = judgments.rows_of_ids(images, texts, "image_id")
+    clusters, answers = set(drawn.clusters), {row for graded in drawn.grades for row in graded}
     pool = [
-        (text, rows[cluster], max((one for one in texts[cluster] if one != text), key=len))
-        for text, cluster in zip(
-            judged.queries["text"].to_pylist(), judged.queries["cluster_id"].to_pylist(), strict=True
-        )
-        if cluster in rows and cluster not in answered and len(set(texts[cluster])) > 1
+        (of.texts[query], row, max(of.others(query), key=len))
+        for query, (cluster, row) in enumerate(zip(of.clusters, of.gold, strict=True))
+        if row is not None and cluster not in clusters and row not in answers and of.others(query)
     ]
     if len(pool) < count:
         raise RequestError(

@@ -28,6 +28,40 @@ from raybench.spec import Spec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is known of all queries: the picture that each is about, and what is said of every picture."""
+
+    query_ids: tuple[str, ...]
+    clusters: tuple[str, ...]
+    texts: tuple[str, ...]
+    gold: tuple[int | None, ...]  # the row of the picture; None where none can be read
+    grades: tuple[Mapping[int, int], ...]  # of relevant rows that can be read
+    told: Mapping[int, tuple[str, ...]]  # of every picture, by its row, the queries that are about it
+
+    def others(self, query: int) -> tuple[str, ...]:
+        """What else is said of the picture that a query is about."""
+        row = self.gold[query]
+        return () if row is None else tuple(text for text in self.told[row] if text != self.texts[query])
+
+
+def known(judged: Judged, images: Collection) -> Known:
+    """Look up what every query is about."""
+    _, qrels = judgments.text_to_image(judged, images)
+    grades = tuple(
+        {int(row): int(grade) for row, grade in zip(rows, gains, strict=True) if row >= 0}
+        for rows, gains in zip(qrels.relevant, qrels.grades, strict=True)
+    )
+    own = judgments.rows_of_ids(images, qrels.clusters, "image_id")
+    gold = tuple(_about(own.get(cluster), graded) for cluster, graded in zip(qrels.clusters, grades, strict=True))
+    texts = tuple(judged.queries["text"].to_pylist())
+    told: dict[int, list[str]] = {}
+    for row, text in zip(gold, texts, strict=True):
+        if row is not None:
+            told.setdefault(row, []).append(text)
+    return Known(qrels.query_ids, qrels.clusters, texts, gold, grades, {row: tuple(some) for row, some in told.items()})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
     """The queries that are answered."""
 
@@ -35,6 +69,7 @@ class Drawn:
     query_ids: tuple[str, ...]
     clusters: tuple[str, ...]
     texts: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...]  # what else is said of the picture; the query itself where nothing is
     gold: Rows  # rows of the images that they are about
     grades: tuple[Mapping[int, int], ...]  # of relevant rows
     vectors_QD: FloatMatrix  # what is searched with
@@ -68,26 +103,20 @@ def with_effort(cell: Cell, tune: Tune, backend: Backend, reporter: Reporter, ou
     return cell.at(int(found["effort"])), True
 
 
-def draw(cell: Cell, section: Generate, judged: Judged, images: Collection, *, held_out: bool, seed: int) -> Drawn:
+def draw(cell: Cell, section: Generate, of: Known, *, held_out: bool, seed: int) -> Drawn:
     """Queries by lot among those whose answer can be read; the same for a seed, whatever answers them."""
-    _, qrels = judgments.text_to_image(judged, images)
-    grades = [
-        {int(row): int(grade) for row, grade in zip(rows, gains, strict=True) if row >= 0}
-        for rows, gains in zip(qrels.relevant, qrels.grades, strict=True)
-    ]
-    own = judgments.rows_of_ids(images, qrels.clusters, "image_id")
-    gold = [_about(own.get(cluster), known) for cluster, known in zip(qrels.clusters, grades, strict=True)]
-    can_Q = np.array([row is not None for row in gold])
+    can_Q = np.array([row is not None for row in of.gold])
     pool_Q = can_Q & split_queries(cell.asked.clusters_Q, cell.seed)[1] if held_out else can_Q
     if not pool_Q.any():
         raise DataError("no query has a relevant picture that can be read, so there is nothing to generate")
     some = np.flatnonzero(pool_Q)
     chosen = np.sort(np.random.default_rng([seed, 0x6E]).permutation(some)[: section.queries])
-    texts = judged.queries["text"].to_pylist()
+    queries = chosen.tolist()
     return Drawn(
-        chosen, tuple(qrels.query_ids[q] for q in chosen), tuple(qrels.clusters[q] for q in chosen),
-        tuple(texts[q] for q in chosen), np.array([gold[q] for q in chosen], np.int64),
-        tuple(grades[q] for q in chosen), _vectors(cell.asked, section.strategy)[chosen], int((~can_Q).sum()),
+        chosen, tuple(of.query_ids[q] for q in queries), tuple(of.clusters[q] for q in queries),
+        tuple(of.texts[q] for q in queries), tuple(of.others(q) or (of.texts[q],) for q in queries),
+        np.array([of.gold[q] for q in queries], np.int64), tuple(of.grades[q] for q in queries),
+        _vectors(cell.asked, section.strategy)[chosen], int((~can_Q).sum()),
     )  # fmt: skip
 
 
@@ -101,17 +130,19 @@ def show(context: str, drawn: Drawn, cell: Cell, pictures: int, backend: Backend
         return _unscored([()] * len(drawn))
     return _unscored(
         [
-            by_lot(cell.rows, pictures, known, seed, query)
-            for query, known in zip(drawn.queries.tolist(), drawn.grades, strict=True)
+            by_lot(cell.rows, pictures, graded, seed, query)
+            for query, graded in zip(drawn.queries.tolist(), drawn.grades, strict=True)
         ]
     )
 
 
-def by_lot(rows: int, count: int, known: Mapping[int, int], seed: int, query: int) -> tuple[int, ...]:
+def by_lot(rows: int, count: int, relevant: Mapping[int, int], seed: int, query: int) -> tuple[int, ...]:
     """Rows that are not relevant to a query, of a stream of its own."""
     stream = np.random.default_rng([seed, 0x4A, query])
     drawn = [
-        int(row) for row in stream.choice(rows, min(rows, count + len(known)), replace=False) if int(row) not in known
+        int(row)
+        for row in stream.choice(rows, min(rows, count + len(relevant)), replace=False)
+        if int(row) not in relevant
     ]
     return tuple(drawn[:count])
 

@@ -46,6 +46,11 @@ class _Pool:
         self._start, self._lifetime = start, lifetime
         self._made: Generators | None = None
 
+    @property
+    def is_started(self) -> bool:
+        """Whether they have been needed."""
+        return self._made is not None
+
     def __call__(self) -> Generators:
         if self._made is None:
             self._made = self._lifetime.enter_context(self._start())
@@ -85,9 +90,9 @@ def generate(
     with ExitStack() as lifetime:
         pool = _Pool(lambda: backend.generators(setup, section.workers), lifetime)
         stage = _Stage(progress, section, evaluation, embedded, planned, backend, reporter, pool, backend.facts())
+        _time_alone(stage)
         if not all(map(is_done, planned.askings)):
             answer_all(planned.askings, pool(), stage.facts, section.max_bad, reporter)
-        _time_alone(stage)
         scored, scorer = _score(stage, [read(asking) for asking in planned.askings])
     _tell(stage, scored, scorer)
     progress.seconds["generating answers"] = round(time.perf_counter() - started, 3)
@@ -110,17 +115,17 @@ def _time_alone(stage: _Stage) -> None:
         timed = rag_times.Timed(asking, cell, section, copies, stage.plan.texts, stage.plan.drawn.vectors_QD, encodes)
         uri = timed.uri(stage.facts)
         if not storage.exists(uri):
+            is_cold = not stage.pool.is_started
             with (
                 stage.reporter.stage(f"timing answers one at a time, {asking.prompt.name}", None),
                 cell.open(stage.backend, asking.out) as index,
             ):
-                rag_times.time_alone(timed, index, stage.pool(), stage.facts)
+                rag_times.time_alone(timed, index, stage.pool(), stage.facts, is_cold=is_cold)
         table = storage.read_table(uri)
         entry = {
             "prompt": asking.prompt.name, "context": asking.context, "warm": rag_times.counted(table),
             **rag_times.split(table, stage.evaluation.intervals, stage.evaluation.seed),
-            "first_s": table["total_s"][0].as_py(), "loading_s": read(asking).manifest["generator_facts"].get("loading_s"),
-            "latencies": uri.rpartition("/")[2],
+            "cold_s": rag_times.cold_s(table), "latencies": uri.rpartition("/")[2],
         }  # fmt: skip
         stage.progress.rag_times.append(entry)
 
@@ -132,11 +137,12 @@ def _score(stage: _Stage, answered: Sequence[Answered]) -> tuple[list[Scored], s
     scorer = None if scorer is not None and own_packages(ENCODERS.make(scorer)) else scorer
     uris = [answer_values.values_uri(one.asking, _scoring(stage, scorer)) for one in answered]
     said = [[text or "" for text in one.answers["answer"].to_pylist()] for one in answered]
+    looked = [texts for one, texts in zip(answered, said, strict=True) if not one.asking.prompt.asks_question]
     seen = None
-    if scorer is not None and not all(map(storage.exists, uris)):
+    if scorer is not None and looked and not all(map(storage.exists, uris)):
         with stage.reporter.stage(f"scoring answers with {scorer}", None):
             seen = answer_quality.look(
-                stage.plan.held, said, stage.plan.shown["retrieved"], stage.embedded.images[scorer], scorer, section.score_prefix,
+                stage.plan.held, looked, stage.plan.shown["retrieved"], stage.embedded.images[scorer], scorer, section.score_prefix,
                 stage.pool(), evaluation.seed,
             )  # fmt: skip
     scored = []
@@ -144,15 +150,18 @@ def _score(stage: _Stage, answered: Sequence[Answered]) -> tuple[list[Scored], s
         if not storage.exists(uri):
             answer_values.write_values(uri, one, _values(texts, one, stage, seen))
         values = answer_values.read_values(uri, one)
-        scored.append(answer_values.of_answers(one, values, stage.plan.drawn, evaluation.intervals, evaluation.seed))
-        _keep_samples(stage, scored[-1])
+        scored.append(answer_values.of_answers(one, uri, values, stage.plan.drawn, evaluation))
+        _keep_samples(stage, scored[-1], uri.rpartition("/")[2])
     return scored, scorer
 
 
 def _scoring(stage: _Stage, scorer: str | None) -> list[Any]:
     """What decides the values beside the answers; a JSON value."""
     plan, evaluation = stage.plan, stage.evaluation
-    seen = None if scorer is None else [scorer, stage.embedded.images[scorer].checksum, stage.section.score_prefix]
+    seen = None
+    if scorer is not None:
+        images = stage.embedded.images[scorer].checksum
+        seen = [ENCODERS.make(scorer).fingerprint(), images, stage.section.score_prefix]
     retrieved = [list(rows) for rows in plan.shown["retrieved"].rows]
     return [
         VALUES_FORMAT,
@@ -162,14 +171,13 @@ def _scoring(stage: _Stage, scorer: str | None) -> list[Any]:
         plan.held.image_ids,
         plan.drawn.queries.tolist(),
         retrieved,
-        evaluation.images,
         evaluation.seed,
     ]
 
 
-def _keep_samples(stage: _Stage, scored: Scored) -> None:
+def _keep_samples(stage: _Stage, scored: Scored, name: str) -> None:
     asking = scored.answered.asking
-    uri = storage.join(asking.out, "results", "samples", f"{asking.key}.parquet")
+    uri = storage.join(asking.out, "results", "samples", name)
     copies = {copied.image_id: copied for copied in stage.plan.copies.values()}
     drawn = np.random.default_rng([stage.evaluation.seed, 0x5A]).permutation(len(asking.tasks))
     answer_values.write_samples(uri, scored, stage.plan.held, copies, np.sort(drawn[: stage.section.samples]).tolist())
@@ -213,6 +221,11 @@ def _tell(stage: _Stage, scored: Sequence[Scored], scorer: str | None) -> None:
         progress.warnings.append(
             f"generating: {alone} of {len(stage.plan.drawn)} queries are the only caption of their picture, and so their own reference: a copy of "
             "the query scores full marks there"
+        )
+    if section.strategy == "centroid":
+        progress.warnings.append(
+            "generating: averages of a cluster's queries hold the captions that answers are held against, so what retrieval adds is more than "
+            "one query alone would find"
         )
     if scorer == stage.plan.cell.asked.encoder:
         progress.warnings.append(

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raybench.encoders import ENCODERS
 from raybench.errors import RequestError
 from raybench.experiments.answer_quality import Held
 from raybench.experiments.answered import Asking
-from raybench.experiments.asked_questions import Shot, examples_of, questions_of, references_of, texts_by_cluster
+from raybench.experiments.asked_questions import Shot, examples_of, questions_of, texts_by_cluster
 from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Cell
-from raybench.experiments.drawn import Drawn, Shown, draw, show, with_effort
+from raybench.experiments.drawn import Drawn, Shown, draw, known, show, with_effort
 from raybench.experiments.evaluation import Generate, Tune
 from raybench.experiments.picture_copies import Copied, copy_pictures
 from raybench.experiments.prepared import Embedded, Prepared
@@ -50,7 +51,6 @@ class _Shared:
     copies: Mapping[int, Copied]
     shots: Sequence[Shot]
     searched: tuple[str, ...]  # what found the retrieved pictures
-    content: str  # checksum of what the pictures were
 
 
 def plan(
@@ -60,22 +60,22 @@ def plan(
     evaluation, out, seed = prepared.evaluation, prepared.out, prepared.evaluation.seed
     cell, tuned = with_effort(cell, evaluation.tune or Tune(), backend, reporter, out)
     images, judged, truth = embedded.images[cell.asked.encoder], embedded.judged, truth_of(prepared.source)
-    drawn = draw(cell, section, judged, images, held_out=tuned, seed=seed)
+    about = known(judged, images)
+    drawn = draw(cell, section, about, held_out=tuned, seed=seed)
     with reporter.stage(f"searching pictures for {len(drawn)} queries", None):
         names = dict.fromkeys(("retrieved", *section.contexts))
         shown = {name: show(name, drawn, cell, section.pictures, backend, out, seed) for name in names}
-    shots = examples_of(section.shots, judged, images, drawn, seed)
+    shots = examples_of(section.shots, about, drawn, seed)
     rows = {row for one in shown.values() for some in one.rows for row in some} | set(drawn.gold.tolist())
     rows |= {shot.row for shot in shots}
     copies = copy_pictures(sorted(rows), images, prepared.source, prepared.shards, out, backend.workers(), reporter)
     image_ids = tuple(copies[row].image_id for row in drawn.gold.tolist())
     questions = questions_of(section.questions, drawn, image_ids, truth)
-    held = Held(drawn, image_ids, references_of(judged, drawn), questions, truth)
+    held = Held(drawn, image_ids, drawn.references, questions, truth)
     recipe = GENERATORS.make(section.generator)
     shared = _Shared(
         prepared, section, recipe, recipe.fingerprint(), held, copies, shots,
-        (cell.asked.encoder, cell.asked.corpus.checksum, cell.transform, cell.index, section.strategy),
-        embedded.images[evaluation.encoders[0]].checksum,
+        (ENCODERS.make(cell.asked.encoder).fingerprint(), cell.asked.corpus.checksum, cell.transform, cell.index, section.strategy),
     )  # fmt: skip
     askings: list[Asking] = []
     for prompt in (_prompt(section, name) for name in section.prompts):
@@ -115,7 +115,7 @@ def _asking(
     told = {"prompt": prompt.version, "context": context}
     return Asking(
         section.generator, shared.fingerprint, section.decoding, shared.prepared.evaluation.seed, prompt, context, tuple(tasks),
-        tuple(one | told for one in facts), shared.searched if context == "retrieved" else (), shared.content,
+        tuple(one | told for one in facts), shared.searched if context == "retrieved" else (),
         shared.recipe.batch, shared.prepared.out,
     )  # fmt: skip
 

@@ -2,8 +2,10 @@
 
 The words go to the encoder, the vector to the index, the neighbours' pictures come from storage, and the generator answers; the
 next query starts when the last has its answer. Encoder and generator are in one process, the index is where it always is. The first
-query of all, before which nothing was loaded, is the cold start and is told apart; those that warm up are not counted. Queries that
-tuned the index's effort are not among them.
+query that a worker answers loads its models: it is the cold start, and is told apart. Those that warm up are not counted, nor are those
+without an answer or with more than one try of a server. Queries are drawn by lot; those that tuned the index's effort are not among
+them. They are timed before batches are generated, so that no server has seen their prompts; the first fetch of a copied picture may
+still come from the machine's own cache.
 
     <out>/results/latencies/<key>.parquet    LATENCIES
 """
@@ -39,7 +41,6 @@ STAGES = (
     ("search: merge", "merge_s"), ("picture fetch", "fetch_s"), ("preprocessing", "preprocess_s"),
     ("first token", "first_token_s"), ("decode", "decode_s"), ("total", "total_s"),
 )  # fmt: skip
-_GENERATION = ("preprocessing", "first token", "decode")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,20 +64,23 @@ class Timed:
         return storage.join(self.asking.out, "results", "latencies", f"{key}.parquet")
 
 
-def time_alone(timed: Timed, index: Index, pool: Generators, facts: dict[str, Any]) -> pa.Table:
-    """Answer queries one at a time; LATENCIES, the first of which is the cold start of the worker unless it had worked before."""
-    uri, alone = timed.uri(facts), timed.section.alone
-    if storage.exists(uri):
-        return storage.read_table(uri)
-    queries = range(min(len(timed.texts), alone.queries))
+def time_alone(timed: Timed, index: Index, pool: Generators, facts: dict[str, Any], *, is_cold: bool) -> pa.Table:
+    """Answer queries one at a time; LATENCIES. `is_cold` says that the worker has loaded nothing yet."""
+    uri, alone, total = timed.uri(facts), timed.section.alone, len(timed.texts)
+    drawn = np.random.default_rng([timed.asking.seed, 0xA1]).permutation(total).tolist()
+    counted_Q = drawn[: alone.queries]
+    warm_up = [drawn[(alone.queries + turn) % total] for turn in range(alone.warm_up)]
     rows: list[dict[str, Any]] = []
-    for turn, query in enumerate([*(q % len(timed.texts) for q in range(alone.warm_up)), *queries]):
-        rows.append(_one(timed, query, index, pool) | {"is_warm": turn >= alone.warm_up})
-    if all(row["problem"] is not None for row in rows if row["is_warm"]):
-        raise WorkError(
-            f"none of the queries that are answered one at a time has an answer: {rows[-1]['problem']}; mend it and run again"
-        )
+    for turn, query in enumerate([*warm_up, *counted_Q]):
+        told = {"is_warm": turn >= alone.warm_up, "is_cold": is_cold and not turn}
+        rows.append(_one(timed, query, index, pool) | told)
     table = pa.Table.from_pylist(rows, LATENCIES)
+    if not counted(table):
+        last = rows[-1]
+        raise WorkError(
+            f"none of the queries that are answered one at a time has an answer at the first try (the last: {last['problem'] or 'tried'} "
+            f"{last['tries']} times); mend it and run again"
+        )
     storage.write_table(uri, table)
     return table
 
@@ -101,6 +105,7 @@ def _one(timed: Timed, query: int, index: Index, pool: Generators) -> dict[str, 
         "shard_s": shard_s, "merge_s": merge_s, "fetch_s": done.fetch_s, "preprocess_s": done.preprocess_s,
         "first_token_s": done.answer.first_token_s, "decode_s": done.answer.decode_s,
         "total_s": ended - started, "answer_tokens": done.answer.answer_tokens, "problem": done.answer.problem,
+        "tries": done.answer.tries,
     }  # fmt: skip
 
 
@@ -125,38 +130,45 @@ def _answer(worker: Worker, task: Task) -> Alone:
 
 
 def counted(table: pa.Table) -> int:
-    """How many queries count: warm, and with an answer."""
+    """How many queries count: warm, with an answer, at the first try."""
     return len(_warm(table))
 
 
 def _warm(table: pa.Table) -> pa.Table:
-    return table.filter(pc.and_(table["is_warm"], pc.is_null(table["problem"])))
+    has_answer = pc.and_(pc.is_null(table["problem"]), pc.equal(table["tries"], 1))
+    return table.filter(pc.and_(table["is_warm"], has_answer))
+
+
+def cold_s(table: pa.Table) -> float | None:
+    """Seconds of the first answer of a worker, with the loading of its models; None where another was asked before."""
+    cold = table.filter(table["is_cold"])
+    return float(cold["total_s"][0].as_py()) if len(cold) else None
 
 
 def split(table: pa.Table, intervals: Intervals, seed: int) -> dict[str, Any]:
     """Over the queries that count: `stages`, the seconds of each and its share of the total, and `split`, search against generation.
 
-    Generation is preprocessing, first token and decoding; search is all else.
+    Search is from the words to the fetched pictures; generation is all that comes after, to the answer.
     """
-    seconds = _seconds(_warm(table))
+    warm = _warm(table)
+    seconds = _seconds(warm)
     total_Q = seconds["total"]
-    generation_Q = np.sum([seconds[name] for name in _GENERATION if name in seconds], axis=0)
-    told = _summaries(
-        seconds | {"search and the rest": total_Q - generation_Q, "generation": generation_Q}, total_Q, intervals, seed
-    )
+    search_Q = np.sum([_column(warm, name, 0.0) for name in ("encode_s", "search_s", "fetch_s")], axis=0)
+    both = {"search and fetch": search_Q, "generation": total_Q - search_Q}
+    told = _summaries(seconds | both, total_Q, intervals, seed)
     return {
         "stages": [told[stage] for stage in seconds],
-        "split": {"search": told["search and the rest"], "generation": told["generation"]},
+        "split": {"search": told["search and fetch"], "generation": told["generation"]},
     }
+
+
+def _column(warm: pa.Table, name: str, missing: float) -> Times:
+    return np.array([missing if value is None else value for value in warm[name].to_pylist()], np.float64)
 
 
 def _seconds(warm: pa.Table) -> dict[str, Times]:
     """By stage, the seconds of each query; a stage that was not timed for all of them is left out."""
-    columns = {
-        name: np.array([np.nan if value is None else value for value in warm[name].to_pylist()], np.float64)
-        for name in warm.column_names
-        if name.endswith("_s")
-    }
+    columns = {name: _column(warm, name, np.nan) for name in warm.column_names if name.endswith("_s")}
     columns["transport_s"] = np.maximum(columns["search_s"] - columns["shard_s"] - columns["merge_s"], 0)
     return {stage: columns[name] for stage, name in STAGES if not np.isnan(columns[name]).any()}
 

@@ -35,6 +35,7 @@ class Run:
     costs: list[dict[str, Any]] = field(default_factory=list)
     tuned: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)  # cells without a result, and why
+    faults: list[str] = field(default_factory=list)  # of whole stages, for which the command ends with 1
     sheets: list[Sheet] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     generations: list[dict[str, Any]] = field(default_factory=list)  # answers by prompt and context

@@ -15,7 +15,7 @@ import numpy as np
 
 from raybench import results, storage
 from raybench.arrays import FloatMatrix, Neighbors
-from raybench.errors import DataError, IndexRequestError
+from raybench.errors import DataError, IndexRequestError, WorkError
 from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Asked, Cells
@@ -52,7 +52,13 @@ def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) 
             progress.sheets += encoder_sheets(evaluation, stored)
     if evaluation.cost or evaluation.tune or evaluation.compare:
         measure_sections(progress, evaluation, _cells(evaluation, embedded, backend), backend, reporter)
-    generate_answers(progress, prepared, embedded, _asked_to_images(evaluation, embedded, backend), backend, reporter)
+    try:
+        generate_answers(
+            progress, prepared, embedded, _asked_to_images(evaluation, embedded, backend), backend, reporter
+        )
+    except (DataError, WorkError) as fault:  # all else that was measured is kept, and told
+        progress.fail("generating", (evaluation.generate and evaluation.generate.generator) or "", str(fault))
+        progress.faults.append(str(fault))
     measure_hard_sets(progress, evaluation, backend, reporter, run)
     progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
     progress.write(backend.facts(), command)
@@ -69,13 +75,18 @@ def tune(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
     return progress
 
 
-def generate(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
-    """Embed what is missing, and generate answers; nothing else is measured, and run.json stays as it is."""
-    progress = Run(prepared.evaluation, prepared.out)
+def generate(prepared: Prepared, backend: Backend, reporter: Reporter, command: str = "") -> Run:
+    """Embed what is missing, and generate answers; nothing else is measured. The run.json of a whole run stays as it is."""
+    progress, started = Run(prepared.evaluation, prepared.out), time.perf_counter()
     embedded = embed_all(progress, prepared, backend, reporter)
     asked = _asked_to_images(prepared.evaluation, embedded, backend)
     generate_answers(progress, prepared, embedded, asked, backend, reporter)
-    progress.tell_failed()
+    progress.seconds["total_s"] = round(time.perf_counter() - started, 3)
+    known = progress.place("run.json")
+    if not storage.exists(known) or not storage.read_json(known).get("experiments"):
+        progress.write(backend.facts(), command)
+    else:
+        progress.tell_failed()
     return progress
 
 

@@ -70,8 +70,10 @@ LATENCIES = pa.schema(
         ("decode_s", pa.float64()),
         ("total_s", pa.float64()),  # by one clock, from the words to the answer; more than the sum of the parts
         ("answer_tokens", pa.int64()),
+        ("tries", pa.int64()),  # of a server; of more than one the seconds are not counted
         ("problem", pa.string()),  # why there is no answer, whose seconds are not counted; null where there is one
-        ("is_warm", pa.bool_()),  # False for what was asked to warm up, the first of which is the cold start
+        ("is_cold", pa.bool_()),  # the first that its worker answered: models were loaded within its seconds
+        ("is_warm", pa.bool_()),  # False for what was asked to warm up
     ]
 )
 """One row per query that was answered alone."""

