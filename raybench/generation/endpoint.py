@@ -33,7 +33,8 @@ _LIKE = 'endpoint("http://host:8000/v1")'
 class Endpoint:
     """`endpoint("http://host:8000/v1", model="Qwen/Qwen2.5-VL-7B-Instruct")`; without a model, the only one served.
 
-    With `stream=False` nothing can tell the first token: `first_token_s` is None and `decode_s` is the whole answer.
+    With `stream=False`, or where the answer is empty, nothing tells a first token: `first_token_s` is None and `decode_s` holds the
+    whole time from sending the request to the end of the answer.
     """
 
     url: str  # http or https, up to where /chat/completions begins
@@ -134,7 +135,7 @@ class _Loaded:
         prepared_s = time.perf_counter() - began
         patience = Patience(recipe.timeout_s, recipe.tries, recipe.patience_s)
         done, tries, waited_s = with_tries(
-            lambda timeout_s: self._try(body, timeout_s),
+            lambda timeout_s: self._try(body, timeout_s, stopped),
             patience,
             random.Random(seed),  # noqa: S311  # it is no secret
             stopped,
@@ -159,9 +160,9 @@ class _Loaded:
             waited_s=waited_s,
         )
 
-    def _try(self, body: bytes, timeout_s: float) -> tuple[Reply, float]:
+    def _try(self, body: bytes, timeout_s: float, stopped: threading.Event) -> tuple[Reply, float]:
         wanted = "text/event-stream" if self.recipe.stream else "application/json"
-        with self.server.ask("POST", "/chat/completions", body, timeout_s) as (response, sent_at):
+        with self.server.ask("POST", "/chat/completions", body, timeout_s, stopped) as (response, sent_at):
             kind = response.headers.get("Content-Type", "nothing").partition(";")[0].strip().lower()
             if kind != wanted:
                 raise FaultError("reply_malformed", f"Content-Type is {kind}, not {wanted}")
