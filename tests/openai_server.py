@@ -135,11 +135,12 @@ class Handler(BaseHTTPRequestHandler):
         """The list of models, or the version."""
         self.server.told.model_requests.append(dict(self.headers))
         if self.path == "/version":
-            self.send(200, b'{"version": "0.0.test"}')
+            self.send(200, json.dumps({"version": self.server.version}).encode())
         elif self.server.models_fault is not None:
             self.server.models_fault(self, Request({}, b"", dict(self.headers), [], "", []))
         else:
-            data = [{"id": name, "object": "model", "owned_by": self.server.owner} for name in self.server.models]
+            more = {"object": "model", "owned_by": self.server.owner} | self.server.model_facts
+            data = [{"id": name, **more} for name in self.server.models]
             self.send(200, json.dumps({"object": "list", "data": data}).encode())
 
     def do_POST(self) -> None:
@@ -220,6 +221,8 @@ class _Server(ThreadingHTTPServer):
     script: Any
     models: Sequence[str]
     owner: str
+    model_facts: dict[str, Any]
+    version: str
     models_fault: Fault | None
     told: Told
     lock: threading.Lock
@@ -249,12 +252,16 @@ def openai_server(
     *,
     models: Sequence[str] = ("tiny-vl",),
     owner: str = "tests",
+    model_facts: dict[str, Any] | None = None,
+    version: str = "0.0.test",
+    port: int = 0,
     models_fault: Fault | None = None,
 ) -> Iterator[Told]:
     """A server for the time of a test."""
-    server = _Server(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", port), Handler)
     server.script = script if callable(script) else list(script)
     server.models, server.owner, server.models_fault = models, owner, models_fault
+    server.model_facts, server.version = model_facts or {}, version
     server.told, server.lock = Told(f"http://127.0.0.1:{server.server_address[1]}/v1"), threading.Lock()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -1,7 +1,8 @@
 """What a chat server is sent for an ask: messages with pictures as data URIs, and how tokens are chosen.
 
 Equal asks, decoding, seed and place make equal bytes. Pictures are PNG, so that no pixel changes on the way but by a stated
-reduction; they come before the words of their message.
+reduction; they come before the words of their message. What has the shape of a model's mark is broken up by a blank in all words,
+for servers read marks in them as if the template had written them.
 """
 
 import base64
@@ -14,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from raybench.generation.base import Ask, Decoding
+from raybench.generation.conversation import broken, marks_in
 from raybench.spec import content_key
 
 
@@ -23,7 +25,10 @@ def body(
     """The JSON of a request; `more` goes in as it is."""
     messages = []
     for shot in ask.shots:
-        messages += [_user(shot.pictures, shot.words, max_pixels), {"role": "assistant", "content": shot.answer}]
+        messages += [
+            _user(shot.pictures, shot.words, max_pixels),
+            {"role": "assistant", "content": _plain(shot.answer)},
+        ]
     made: dict[str, Any] = {"model": model, "messages": [*messages, _user(ask.pictures, ask.words, max_pixels)]}
     made |= {"max_tokens": decoding.max_tokens, "temperature": decoding.temperature, "seed": seed}
     if decoding.temperature:
@@ -53,11 +58,15 @@ def fitted(picture: Image.Image, max_pixels: int) -> Image.Image:
 
 def _user(pictures: Sequence[Image.Image], words: str, max_pixels: int) -> dict[str, Any]:
     if not pictures:  # servers of models without sight take nothing but a string
-        return {"role": "user", "content": words}
+        return {"role": "user", "content": _plain(words)}
     parts: list[dict[str, Any]] = [
         {"type": "image_url", "image_url": {"url": _data_uri(fitted(picture, max_pixels))}} for picture in pictures
     ]
-    return {"role": "user", "content": [*parts, {"type": "text", "text": words}]}
+    return {"role": "user", "content": [*parts, {"type": "text", "text": _plain(words)}]}
+
+
+def _plain(words: str) -> str:
+    return broken(words, marks_in(words))
 
 
 def _data_uri(picture: Image.Image) -> str:

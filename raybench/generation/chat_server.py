@@ -49,8 +49,13 @@ class Server:
             end()
 
     @contextmanager
-    def ask(self, method: str, path: str, body: bytes | None, timeout_s: float) -> Iterator[tuple[Any, float]]:
-        """An answer of status 200, and when the request began; raises FaultError, also for what goes wrong inside."""
+    def ask(
+        self, method: str, path: str, body: bytes | None, timeout_s: float, stopped: threading.Event | None = None
+    ) -> Iterator[tuple[Any, float]]:
+        """An answer of status 200, and when the request began; raises FaultError, also for what goes wrong inside.
+
+        With `stopped` set nothing is sent: a request that comes after `stop` was called is under way no more than the others.
+        """
         connection, sockets, over = _connection(self.url), list[socket.socket](), threading.Event()
 
         def end() -> None:
@@ -68,7 +73,7 @@ class Server:
             connection.connect()
             sockets.append(connection.sock)  # an answer takes it away from the connection
             connection.timeout = timeout_s
-            if over.is_set():
+            if over.is_set() or (stopped is not None and stopped.is_set()):
                 raise TimeoutError
             began = time.perf_counter()
             with suppress(BrokenPipeError):  # some answer before they have read it all, and say why

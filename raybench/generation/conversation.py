@@ -1,5 +1,10 @@
-"""A conversation as a chat template reads it: its pictures within bounds, and words that hold no mark of the model."""
+"""A conversation as a chat template reads it: its pictures within bounds, and words that hold no mark of the model.
 
+A mark (the end of a turn, the place of a picture) in a caption would be read as one, so it is broken up by a blank. The marks of a
+model that is loaded here are known; those of a model behind a server are known by their shape alone.
+"""
+
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +16,35 @@ from raybench.generation.base import Ask
 # a picture larger than memory.
 _MOST_RATIO = 200
 
+MARK_SHAPES = re.compile(
+    r"<(?:"
+    r"[|\uff5c][^\s<>\[\]]+"  # <|im_end|>, <|image_pad|>, <|turn>; DeepSeek writes a wide bar
+    r"|[^\s<>\[\]|\uff5c]+[|\uff5c]"  # <turn|>
+    r"|/?[A-Za-z_][\w.:-]*"  # <s>, </s>, <image>, <start_of_turn>, and so <b> of HTML
+    r")>"
+    r"|\[/?(?:"  # [INST], [/INST], [TOOL_CALLS] of Mistral, [SEP], [gMASK]; [HD] or [1] is none
+    r"INST|IMG|AUDIO|THINK|ARGS|PREFIX|MIDDLE|SUFFIX|BOS|EOS|CLS|SEP|PAD|UNK|[gs]?MASK|[A-Z]+(?:_[A-Z]+)+"
+    r")\]"
+)
+"""What chat models use as marks, by shape; no match holds a blank or another match."""
+
 
 def marks_of(tokenizer: Any) -> tuple[str, ...]:
     """All that a tokenizer reads as one token of its own, the longest first; single letters and blanks are words."""
     marks = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     return tuple(sorted((mark for mark in marks if len(mark.strip()) > 1), key=lambda mark: (-len(mark), mark)))
+
+
+def marks_in(words: str) -> tuple[str, ...]:
+    """All in some words that has the shape of a mark of whatever model."""
+    return tuple(sorted(set(MARK_SHAPES.findall(words))))
+
+
+def broken(words: str, marks: Sequence[str]) -> str:
+    """The words, with a blank after the first character of each mark."""
+    for mark in marks:
+        words = words.replace(mark, f"{mark[0]} {mark[1:]}")
+    return words
 
 
 def pictures_of(ask: Ask) -> list[Image.Image]:
@@ -34,10 +63,8 @@ def turns_of(ask: Ask, marks: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _turn(role: str, pictures: int, words: str, marks: Sequence[str]) -> dict[str, Any]:
-    """One turn; what looks like a mark of the model (the end of a turn, the place of a picture) is broken up by a blank."""
-    for mark in marks:
-        words = words.replace(mark, f"{mark[0]} {mark[1:]}")
-    return {"role": role, "content": [{"type": "image"}] * pictures + [{"type": "text", "text": words}]}
+    text = {"type": "text", "text": broken(words, marks)}
+    return {"role": role, "content": [{"type": "image"}] * pictures + [text]}
 
 
 def made_smaller(picture: Image.Image, max_pixels: int | None) -> Image.Image:

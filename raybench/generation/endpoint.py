@@ -23,6 +23,7 @@ from raybench.generation.chat_reply import FaultError, Reply, read_whole
 from raybench.generation.chat_server import Server, pieces
 from raybench.generation.chat_stream import read_stream
 from raybench.generation.chat_tries import Patience, with_tries
+from raybench.generation.conversation import MARK_SHAPES
 from raybench.spec import content_key
 
 _LIKE = 'endpoint("http://host:8000/v1")'
@@ -32,7 +33,8 @@ _LIKE = 'endpoint("http://host:8000/v1")'
 class Endpoint:
     """`endpoint("http://host:8000/v1", model="Qwen/Qwen2.5-VL-7B-Instruct")`; without a model, the only one served.
 
-    With `stream=False` nothing can tell the first token: `first_token_s` is None and `decode_s` is the whole answer.
+    With `stream=False`, or where the answer is empty, nothing tells a first token: `first_token_s` is None and `decode_s` holds the
+    whole time from sending the request to the end of the answer.
     """
 
     url: str  # http or https, up to where /chat/completions begins
@@ -69,19 +71,30 @@ class Endpoint:
                 raise RequestError(f'endpoint({name}="") names nothing; leave it out')
 
     def fingerprint(self) -> str:
-        """Address, model and pixels. It cannot see what a server serves: a new model at the old address looks the same."""
+        """Address, model, pixels and what is done to words.
+
+        Without a model the server is asked which it serves, its root and version with it; RequestError where it does not tell. A
+        model that is named is taken at its word and nobody is asked: other weights under the old name look the same.
+        """
         self.check()
-        return content_key("endpoint", self.url, self.model, self.max_pixels, length=64)
+        model: list[object] = [self.model]
+        if self.model is None:
+            facts = served(self._server(), None).facts
+            model = [facts["model"], facts.get("root"), facts.get("version")]
+        return content_key("endpoint", self.url, model, self.max_pixels, MARK_SHAPES.pattern, length=64)
 
     def load(self, device: str, threads: int) -> Generator:  # noqa: ARG002  # the seam; the server has the device
         """Ask the server once which models it serves. Raises RequestError where it does not answer or serves another."""
         self.check()
         began = time.perf_counter()
-        server = Server(self.url, _key(self.key_env), self.key_env)
+        server = self._server()
         found = served(server, self.model)
         facts = {"generator": "endpoint", "url": self.url, **found.facts, "max_pixels": self.max_pixels}
         facts |= {"stream": self.stream, "device": "server", "loading_s": time.perf_counter() - began}
         return _Loaded(self, server, found, facts)
+
+    def _server(self) -> Server:
+        return Server(self.url, _key(self.key_env), self.key_env)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,33 +130,21 @@ class _Loaded:
         recipe = self.recipe
         began = time.perf_counter()
         body = chat_request.body(
-            ask,
-            decoding,
-            seed,
-            self.served.model,
-            recipe.max_pixels,
-            stream=recipe.stream,
-            more=self.served.more,
+            ask, decoding, seed, self.served.model, recipe.max_pixels, stream=recipe.stream, more=self.served.more
         )
         prepared_s = time.perf_counter() - began
         patience = Patience(recipe.timeout_s, recipe.tries, recipe.patience_s)
         done, tries, waited_s = with_tries(
-            lambda timeout_s: self._try(body, timeout_s),
+            lambda timeout_s: self._try(body, timeout_s, stopped),
             patience,
             random.Random(seed),  # noqa: S311  # it is no secret
             stopped,
         )
         if isinstance(done, FaultError):
             return Answer(
-                "",
-                preprocess_s=prepared_s,
-                first_token_s=None,
-                together=together,
-                problem=done.problem,
-                detail=self.server.say(done.detail),
-                tries=tries,
-                waited_s=waited_s,
-            )
+                "", preprocess_s=prepared_s, first_token_s=None, together=together, problem=done.problem,
+                detail=self.server.say(done.detail), tries=tries, waited_s=waited_s,
+            )  # fmt: skip
         reply, sent_at = done
         first_at = sent_at if reply.first_at is None else reply.first_at
         return Answer(
@@ -159,9 +160,9 @@ class _Loaded:
             waited_s=waited_s,
         )
 
-    def _try(self, body: bytes, timeout_s: float) -> tuple[Reply, float]:
+    def _try(self, body: bytes, timeout_s: float, stopped: threading.Event) -> tuple[Reply, float]:
         wanted = "text/event-stream" if self.recipe.stream else "application/json"
-        with self.server.ask("POST", "/chat/completions", body, timeout_s) as (response, sent_at):
+        with self.server.ask("POST", "/chat/completions", body, timeout_s, stopped) as (response, sent_at):
             kind = response.headers.get("Content-Type", "nothing").partition(";")[0].strip().lower()
             if kind != wanted:
                 raise FaultError("reply_malformed", f"Content-Type is {kind}, not {wanted}")
