@@ -599,7 +599,8 @@ def test_times_of_one_answer_add_up(done, embedded):
     rows = pq.read_table(path).to_pylist()
     assert [row["is_warm"] for row in rows] == [False] * 2 + [True] * 5
     asked = [row["query_id"] for row in rows]
-    assert len(set(asked)) == 7 and set(asked) <= set(done[2]["describe", "none"]["query_id"].to_pylist())
+    assert len(set(asked)) == 7
+    assert set(asked) <= set(done[2]["describe", "none"]["query_id"].to_pylist())
     assert [row["is_cold"] for row in rows] == [True] + [False] * 6
     parts = ("encode_s", "search_s", "fetch_s", "preprocess_s", "first_token_s", "decode_s")
     for row in rows:
