@@ -8,6 +8,7 @@ import functools
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,14 @@ _LIBRARIES = (
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Versions, processor, cores, memory and BLAS kernel; a JSON value, taken once per process."""
+    """Versions, processor, cores, memory, GPUs and BLAS kernel; a JSON value, taken once per process."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": available_cores(),
         "memory_bytes": memory_bytes(),
+        "accelerators": accelerators(),
         "blas": blas_kernel(),
         "libraries": {name: version for name in _LIBRARIES if (version := _version(name))},
     }
@@ -53,6 +55,46 @@ def memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return 0
+
+
+def accelerators() -> list[str]:
+    """The names of the NVIDIA GPUs that this process may use; the driver is asked, since torch takes seconds to import."""
+    import ctypes
+
+    try:
+        driver = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return []
+    if driver.nvmlInit_v2() != 0:  # a driver without a GPU that answers
+        return []
+    count = ctypes.c_uint(0)
+    driver.nvmlDeviceGetCount_v2(ctypes.byref(count))
+    found = []
+    for index in range(count.value):
+        handle, name, uuid = ctypes.c_void_p(), ctypes.create_string_buffer(96), ctypes.create_string_buffer(96)
+        if driver.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)) == 0:
+            driver.nvmlDeviceGetName(handle, name, 96)
+            driver.nvmlDeviceGetUUID(handle, uuid, 96)
+            found.append((name.value.decode(errors="replace"), uuid.value.decode(errors="replace")))
+    driver.nvmlShutdown()
+    return visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible(gpus: Sequence[tuple[str, str]], chosen: str | None) -> list[str]:
+    """The names among GPUs (name, UUID) that CUDA_VISIBLE_DEVICES leaves: as for CUDA, an unknown one hides those after it."""
+    if chosen is None:
+        return [name for name, _ in gpus]
+    names = []
+    for one in map(str.strip, chosen.split(",")):
+        if one.startswith("MIG-"):
+            names.append(one)  # a part of a GPU, which has no name of its own
+            continue
+        by_number = gpus[int(one)][:1] if one.isdecimal() and int(one) < len(gpus) else ()
+        by_uuid = [name for name, uuid in gpus if one.startswith("GPU-") and uuid.startswith(one)]
+        if not (by_number or by_uuid):
+            break
+        names += by_number or by_uuid[:1]
+    return names
 
 
 def parse_bytes(text: str, what: str) -> int:

@@ -23,6 +23,7 @@ from raybench.encoders import model_files
 from raybench.errors import RequestError, WorkError
 from raybench.generation import GENERATORS
 from raybench.generation.base import Ask, Decoding, Shot
+from raybench.generation.chat_loading import check_on_gpus
 from raybench.generation.conversation import marks_of
 from raybench.generation.decoding import Clock, drawn_noise
 from raybench.generation.image_text import ImageText, QwenVL
@@ -803,3 +804,14 @@ def test_braces_in_a_query_or_question_stay_as_they_are():
             words = one.words("a red car", "what colour is it?", pictures=pictures)
             assert "{" not in words
             assert ("what colour is it?" in words) == one.asks_question
+
+
+def test_layers_that_do_not_fit_the_gpus_are_refused():
+    """What is left to a CPU or the disk is told by number and name; a map of GPUs alone is none."""
+    check_on_gpus("m", {"vision": 0, "layers.0": 1, "head": "cuda:1"}, 2)
+    check_on_gpus("m", {"": "cpu"}, 1)
+    for place in ("cpu", "disk", torch.device("cpu")):
+        with pytest.raises(
+            RequestError, match=r"m does not fit 2 GPUs: 1 of its 3 parts .* such as layers\.1; give it"
+        ):
+            check_on_gpus("m", {"vision": 0, "layers.0": 1, "layers.1": place}, 2)

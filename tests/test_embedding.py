@@ -255,6 +255,59 @@ def test_any_number_of_workers_writes_the_same_bytes(workers, tars, undisturbed,
 
 
 @pytest.mark.ray
+def test_encoders_that_share_a_pipeline_are_loaded_once_and_timed_apart(tars, undisturbed, tmp_path, ray_cluster):
+    """One worker and two encoders: chunks come in the order of encoders, vectors are those of one process, rows count for their job."""
+    from raybench.distributed.embed import embed
+
+    loads = tmp_path / "loads"
+
+    class Recipe:
+        def __init__(self, dim):
+            self.dim, self.inner = dim, ENCODERS.make(f"tiny(dim={dim}, delay_s={0.002 * dim})")
+
+        def load(self, device, threads):
+            with loads.open("a") as file:
+                file.write(f"{self.dim}\n")
+            return self.inner.load(device, threads)
+
+    class Slow:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def read(self, shard):
+            """A shard that comes after those of the next encoder, if it is not waited for."""
+            time.sleep(1.0 if shard.number == 3 else 0.0)
+            yield from self.inner.read(shard)
+
+    jobs = [
+        dataclasses.replace(
+            make_job(tars, tmp_path),
+            encoder=Recipe(dim),
+            encoder_fingerprint=str(dim),
+            chunk_rows=rows,
+            encoder_spec="tiny()",
+        )
+        for dim, rows in ((16, 8), (4, 8), (16, 9))
+    ]
+    jobs[2] = dataclasses.replace(jobs[2], source=Slow(jobs[2].source))
+    pool = dataclasses.replace(plan_pool(ray_cluster, 1, 1, len(jobs[0].shards)), feeders=3)
+    made = embed(jobs, pool, lambda _rows, _share: None)
+
+    assert loads.read_text().split() == ["16", "4"]
+    assert made[0]["checksum"] == undisturbed["checksum"]
+    plain = local.embed(
+        [dataclasses.replace(job, vectors_uri=str(tmp_path / "plain")) for job in jobs], lambda _rows, _share: None
+    )
+    assert [one["checksum"] for one in made] == [one["checksum"] for one in plain]
+    for manifests in (made, plain):
+        facts = [one["environment"] for one in manifests]
+        assert [one["rows_timed"] for one in facts] == [one["rows_in"] for one in manifests]
+        assert facts[1]["busy_s"] < facts[0]["busy_s"] < facts[0]["embed_s"]
+        assert sum(one["busy_s"] for one in facts) <= facts[0]["embed_s"]
+        assert len(facts[0]["pipeline"]) == 3
+
+
+@pytest.mark.ray
 def test_a_worker_error_is_one_sentence(tars, tmp_path, ray_cluster):
     """What raybench raises on a worker arrives as the same error, without Ray's traceback."""
     from raybench.distributed.embed import embed

@@ -205,20 +205,26 @@ def test_a_driver_that_is_killed_loses_nothing_that_was_left(ray_cluster, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("gpus", "workers", "cluster", "expected"),
+    ("gpus", "workers", "nodes", "expected"),
     [
-        (0, 0, {"cpus": 8, "gpus": 0, "nodes": 2, "largest_node_cpus": 4}, (2, 0, 4)),
-        (0, 4, {"cpus": 8, "gpus": 0, "nodes": 2, "largest_node_cpus": 4}, (4, 0, 2)),
-        (0, 0, {"cpus": 8, "gpus": 4, "nodes": 1, "largest_node_cpus": 8}, (1, 0, 8)),
-        (1, 0, {"cpus": 8, "gpus": 4, "nodes": 1, "largest_node_cpus": 8}, (4, 1, 1)),
-        (2, 0, {"cpus": 8, "gpus": 5, "nodes": 1, "largest_node_cpus": 8}, (2, 2, 1)),
-        (2, 0, {"cpus": 8, "gpus": 0, "nodes": 1, "largest_node_cpus": 8}, (1, 0, 8)),
-        (0, 9, {"cpus": 8, "gpus": 0, "nodes": 1, "largest_node_cpus": 8}, "9 is more than the 8 CPUs"),
-        (2, 2, {"cpus": 8, "gpus": 3, "nodes": 1, "largest_node_cpus": 8}, "generate.workers=1"),
-        (4, 0, {"cpus": 8, "gpus": 3, "nodes": 1, "largest_node_cpus": 8}, "gpus=3"),
+        (0, 0, [(4, 0), (4, 0)], (2, 0, 4)),
+        (0, 4, [(4, 0), (4, 0)], (4, 0, 2)),
+        (0, 0, [(8, 4)], (1, 0, 8)),
+        (1, 0, [(8, 4)], (4, 1, 1)),
+        (1, 1, [(64, 4)], (1, 1, 12)),
+        (1, 0, [(64, 4)], (4, 1, 3)),
+        (1, 0, [(32, 1), *[(32, 0)] * 8], (1, 1, 6)),
+        (2, 0, [(8, 5)], (2, 2, 1)),
+        (2, 0, [(8, 2), (8, 1), (8, 1)], (1, 2, 1)),
+        (2, 0, [(8, 0)], (1, 0, 8)),
+        (0, 9, [(8, 0)], "9 is more than the 8 CPUs"),
+        (2, 2, [(8, 3)], "generate.workers=1"),
+        (4, 0, [(8, 3)], "gpus=3"),
+        (2, 0, [(8, 1), (8, 1)], "more than the 1 of any node .*gpus=1"),
+        (1, 3, [(8, 1), (8, 1)], "generate.workers=2"),
     ],
 )
-def test_plans_that_can_be_scheduled(gpus, workers, cluster, expected):
+def test_plans_that_can_be_scheduled(gpus, workers, nodes, expected):
     """As many actors as there is room for; what can never start is refused before anything does."""
 
     class Recipe:
@@ -227,6 +233,9 @@ def test_plans_that_can_be_scheduled(gpus, workers, cluster, expected):
     recipe = Recipe()
     recipe.gpus = gpus
     setup = Setup(recipe, Decoding(), 0, 0)
+    cpus, gpus_of = zip(*nodes, strict=True)
+    cluster = {"cpus": sum(cpus), "gpus": sum(gpus_of), "nodes": len(nodes), "largest_node_cpus": max(cpus)}
+    cluster |= {"node_cpus": list(cpus), "node_gpus": list(gpus_of)}
     if isinstance(expected, str):
         with pytest.raises(RequestError, match=expected):
             plan_generators(setup, workers, cluster)

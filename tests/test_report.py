@@ -273,6 +273,24 @@ def test_missing_pieces_are_left_out_and_told(tmp_path: Path) -> None:
     assert "Accounting" not in page.words
 
 
+def test_rows_a_second_are_of_what_was_timed(tmp_path: Path) -> None:
+    """A run's own rows by its seconds, and the encoder's seconds where others shared the pipeline; older runs by all rows."""
+    made = report_folder.make(tmp_path, images=8, gallery=1)
+    made.run["artifacts"][0] |= {
+        "rows_in": 1_000,
+        "rows_out": 995,
+        "seconds": 2.0,
+        "seconds_of": "encoder",
+        "rows_timed": 600,
+    }
+    made.run["artifacts"][1] |= {"rows_in": 1_000, "rows_out": 995, "seconds": 2.0}
+    storage.write_json(f"{made.uri}/run.json", made.run)
+    first, second = (flat(card) for card in read(made).all("article", "account")[:2])
+    assert "of encoders' work, 300 rows a second of it" in first
+    assert "500 rows a second" in second
+    assert "encoders' work" not in second
+
+
 def test_only_the_experiments_of_the_run_are_shown(tmp_path: Path) -> None:
     """Results of other runs in the folder are left out and counted; experiments without results are counted."""
     made = report_folder.make(tmp_path, images=8, gallery=1)

@@ -1,12 +1,13 @@
 """The backend on Ray: embedding by a Ray Data pipeline, search by partition actors that serve one index after another."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from raybench.distributed import embed
-from raybench.distributed.generators import RayGenerators, ray_generators
-from raybench.distributed.pool import plan_pool
+from raybench.distributed.generators import RayGenerators, plan_generators, ray_generators
+from raybench.distributed.pool import encoders_of_use, plan_pool
 from raybench.distributed.runtime import cluster_facts, connected
 from raybench.distributed.shards import ShardedIndex, partition_actors, sharded_index
 from raybench.distributed.tasks import RayWorkers
@@ -29,8 +30,9 @@ class RayBackend:
     """
 
     def __init__(self, lifetime: ExitStack) -> None:
-        self._searching = lifetime.enter_context(ExitStack())
+        self._searching = {gpus: lifetime.enter_context(ExitStack()) for gpus in (False, True)}
         self._actors: dict[tuple[int, bool], tuple[Any, ...]] = {}  # by the number of partitions, and whether on GPUs
+        self._generators_gpus = 0  # that generators hold now
 
     def facts(self) -> dict[str, Any]:
         """The facts of the driver's machine and of the cluster."""
@@ -40,16 +42,15 @@ class RayBackend:
         """Tasks of the same Ray."""
         return RayWorkers(self._end_searches)
 
-    def plan(self, threads: int, workers: int, shards: int) -> str:
+    def plan(self, threads: int, workers: int, shards: int, size_bytes: int, texts: int) -> str:
         """The encoder pool, in words; RequestError for a plan that can never be scheduled."""
-        return str(plan_pool(cluster_facts(), threads, workers, shards))
+        return str(plan_pool(cluster_facts(), threads, workers, shards, encoders_of_use(size_bytes, texts)))
 
     def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:
         """Embed what is missing of jobs that run with the same packages; their manifests."""
         self._end_searches()
-        shards = [shard for job in jobs for shard in job.shards]
-        size_bytes = sum(shard.size_bytes for shard in shards)
-        pool = plan_pool(cluster_facts(), max(job.threads for job in jobs), workers, len(shards), size_bytes)
+        shards, of_use = sum(len(job.shards) for job in jobs), max(map(encoders_of_use, *_inputs(jobs)))
+        pool = plan_pool(cluster_facts(), max(job.threads for job in jobs), workers, shards, of_use)
         return embed.embed(jobs, pool, progress)
 
     @contextmanager
@@ -68,20 +69,39 @@ class RayBackend:
 
     @contextmanager
     def generators(self, setup: Setup, workers: int) -> Iterator[RayGenerators]:
-        """Actors with a generator each; searches may go on beside them."""
-        with ray_generators(setup, workers, cluster_facts()) as made:
-            yield made
+        """Actors with a generator each; searches may go on beside them, on what GPUs they leave."""
+        cluster = cluster_facts()
+        if plan_generators(setup, workers, cluster)[1]:
+            self._end_searches(True)
+        with ray_generators(setup, workers, cluster) as made:
+            self._generators_gpus = made.gpus
+            try:
+                yield made
+            finally:
+                self._generators_gpus = 0
 
     def _partition_actors(self, collection: RowSource, shards: int, *, gpus: bool = False) -> tuple[Any, ...]:
         shards = min(shards, max(1, len(collection)))
         if (shards, gpus) not in self._actors:
-            made = self._searching.enter_context(partition_actors(shards, cluster_facts(), gpus=gpus))
-            self._actors[shards, gpus] = made
+            self._actors[shards, gpus] = self._searching[gpus].enter_context(
+                partition_actors(shards, cluster_facts(), gpus=gpus, generators_gpus=self._generators_gpus)
+            )
         return self._actors[shards, gpus]
 
-    def _end_searches(self) -> None:
-        self._searching.close()
-        self._actors.clear()
+    def _end_searches(self, *kinds: bool) -> None:
+        """End the partition actors on GPUs (True), those on CPUs (False), or all."""
+        for gpus in kinds or (False, True):
+            self._searching[gpus].close()
+        self._actors = {key: made for key, made in self._actors.items() if kinds and key[1] not in kinds}
+
+
+def _inputs(jobs: Sequence[EmbedJob]) -> tuple[list[int], list[int]]:
+    """Bytes of images and number of texts for each encoder: one after another they pass through the pipeline."""
+    size_bytes, texts = Counter[str](), Counter[str]()
+    for job in jobs:
+        size_bytes[job.encoder_fingerprint] += sum(shard.size_bytes for shard in job.shards if job.modality == "image")
+        texts[job.encoder_fingerprint] += sum(shard.count or 0 for shard in job.shards if job.modality == "text")
+    return list(size_bytes.values()), list(texts.values())
 
 
 @contextmanager

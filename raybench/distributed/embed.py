@@ -40,6 +40,8 @@ _RETRIES = 3  # of a task or actor whose process died: an input that kills worke
 def embed(jobs: Sequence[EmbedJob], pool: Pool, progress: Progress) -> list[dict[str, Any]]:
     """Embed what is missing of jobs, in one pipeline on the connected Ray; their manifests. All run with the same packages."""
     pending = [(number, shard) for number, job in enumerate(jobs) for shard in ledger.begin(job)]
+    order = list(dict.fromkeys(job.encoder_fingerprint for job in jobs))
+    pending.sort(key=lambda one: order.index(jobs[one[0]].encoder_fingerprint))
     started = time.perf_counter()
     tally = _Tally()
     if pending:
@@ -52,7 +54,10 @@ def embed(jobs: Sequence[EmbedJob], pool: Pool, progress: Progress) -> list[dict
         "encoder_wait_share": round(share(tally.wait_s, tally.busy_s + tally.wait_s), 4),
         "pipeline": [job.key for job in jobs],  # which jobs shared it, and so these times
     }
-    return [storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages) for job in jobs]
+    return [
+        storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages | tally.of_job[number].facts())
+        for number, job in enumerate(jobs)
+    ]
 
 
 @dataclass(slots=True)
@@ -64,11 +69,13 @@ class _Tally:
     first_s: float = 0.0
     last_s: float = 0.0
     encoders: set[str] = field(default_factory=set)  # whose facts are kept
+    of_job: defaultdict[int, ledger.Timed] = field(default_factory=lambda: defaultdict(ledger.Timed))
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one written chunk."""
         self.busy_s += row["busy_s"]
         self.wait_s += row["wait_s"]
+        self.of_job[int(row["job"])] += ledger.Timed(int(row["rows_in"]), row["busy_s"])
         self.last_s = time.perf_counter()
         self.first_s = self.first_s or self.last_s - row["busy_s"]
 
@@ -116,11 +123,14 @@ def _drain(commits: list[Any], most: int) -> list[Any]:
     return commits
 
 
-def _context() -> Any:
-    """The settings of one dataset, apart from those of the process."""
+def _context(jobs: tuple[EmbedJob, ...]) -> Any:
+    """The settings of one dataset, apart from those of the process.
+
+    Chunks keep their order where there are several encoders: an actor holds one model, and would load them again and again.
+    """
     context = ray.data.DataContext.get_current().copy()
     context.target_max_block_size = 1  # every row is a block of its own, so chunks spread over workers
-    context.execution_options.preserve_order = False
+    context.execution_options.preserve_order = len({job.encoder_fingerprint for job in jobs}) > 1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
@@ -136,7 +146,7 @@ def _pipeline(jobs: tuple[EmbedJob, ...], pending: list[tuple[int, int]], pool: 
     feeders, decoders = (ray.data.TaskPoolStrategy(size=size) for size in (pool.feeders, pool.decoders))
     encoders = ray.data.ActorPoolStrategy(min_size=1, max_size=pool.encoders, initial_size=pool.encoders)
     shards = [{"job": job, "shard": shard} for job, shard in pending]
-    with ray.data.DataContext.current(_context()), warnings.catch_warnings():
+    with ray.data.DataContext.current(_context(jobs)), warnings.catch_warnings():
         # The named arguments of this version cannot bound retries; the pinned version takes these.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         rows = ray.data.from_items(shards, override_num_blocks=len(shards))

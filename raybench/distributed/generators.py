@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from raybench.distributed.placing import cpus_beside_gpus, cpus_each, gpu_room
 from raybench.distributed.runtime import failures_explained
 from raybench.distributed.turns import DEATHS, READY_S, UNDER_WAY, Turns
 from raybench.errors import RequestError, WorkError
@@ -38,8 +39,9 @@ class _Actor:
 class RayGenerators:
     """Actors of the Ray that this process is connected to; made by `ray_generators`."""
 
-    def __init__(self, actors: Sequence[Any]) -> None:
+    def __init__(self, actors: Sequence[Any], gpus: int) -> None:
         self._actors = list(actors)
+        self.gpus = gpus  # that all of them hold together
 
     @property
     def count(self) -> int:
@@ -100,15 +102,15 @@ def ray_generators(setup: Setup, workers: int, cluster: dict[str, Any]) -> Itera
     if not gpus:
         variables["CUDA_VISIBLE_DEVICES"] = ""  # or the first library that looks for a GPU takes GPU 0
     actor_class = ray.remote(
-        num_cpus=max(0.01, int(_SHARE * float(cluster["cpus"]) / count * 100) / 100), num_gpus=gpus, max_restarts=_RESTARTS,
-        max_task_retries=0, max_concurrency=UNDER_WAY, scheduling_strategy="SPREAD",
+        num_cpus=0.01 if gpus else cpus_each(count, cluster["node_cpus"], _SHARE), num_gpus=gpus,
+        max_restarts=_RESTARTS, max_task_retries=0, max_concurrency=UNDER_WAY, scheduling_strategy="SPREAD",
         runtime_env={"env_vars": variables},
     )(_Actor)  # fmt: skip
     actors = [actor_class.remote(Setup(setup.generator, setup.decoding, setup.seed, threads)) for _ in range(count)]
     try:
         with failures_explained("starting the generators"):
             ray.get([actor.__ray_ready__.remote() for actor in actors], timeout=READY_S)
-        yield RayGenerators(actors)
+        yield RayGenerators(actors, count * gpus)
     except ray.exceptions.GetTimeoutError:
         raise WorkError(f"{count} generators did not start in {READY_S} s; use fewer with generate.workers") from None
     finally:
@@ -121,13 +123,20 @@ def plan_generators(setup: Setup, workers: int, cluster: dict[str, Any]) -> tupl
     available, wanted = int(cluster["gpus"]), setup.generator.gpus
     gpus = min(1, available) * wanted
     if gpus:
-        room = available // gpus
-        if workers > room or not room:
+        node_cpus, node_gpus = cluster["node_cpus"], cluster["node_gpus"]
+        room, largest = gpu_room(gpus, node_gpus), max(node_gpus, default=0)
+        if not room:
             raise RequestError(
-                f"{workers or 1} generators of {gpus} GPUs each need more than the {available} of this cluster; use "
-                f"generate.workers={room or 1} or a generator with gpus={min(gpus, available)}"
+                f"a generator of {gpus} GPUs needs more than the {largest} of any node of this cluster with CPUs; use one with "
+                f"gpus={largest}"
             )
-        return workers or room, gpus, setup.threads or 1
+        if workers > room:
+            raise RequestError(
+                f"{workers} generators of {gpus} GPUs each need more than the {sum(node_gpus)} of this cluster, in nodes of up "
+                f"to {largest}; use generate.workers={room}"
+            )
+        beside = int(cpus_beside_gpus(gpus, workers or room, node_cpus, node_gpus, _SHARE))
+        return workers or room, gpus, setup.threads or max(1, beside)
     count = workers or max(1, int(cluster["nodes"]))
     most = max(1, int(float(cluster["cpus"])))
     if count > most:

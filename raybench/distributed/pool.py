@@ -13,6 +13,7 @@ from raybench.errors import RequestError
 
 _FEEDING = 0.25  # of the CPUs, kept for the stages around encoders that run on CPUs
 _WORTH_BYTES = 16_000_000  # of input that a second encoder is started for: its process takes ten seconds to import a model's library
+_WORTH_TEXTS = 4_000  # the same of texts, of which a CPU encodes some hundreds a second
 _MANY = 1_000_000
 
 
@@ -34,14 +35,16 @@ class Pool:
         return f"{self.encoders} encoders ({kind}), {self.decoders} decoders, {self.feeders} readers"
 
 
-def plan_pool(
-    cluster: dict[str, Any], threads: int, workers: int = 0, shards: int = 1, size_bytes: int | None = None
-) -> Pool:
-    """The pool for a cluster; `workers` 0 takes what is there and of use for an input of `size_bytes`.
+def encoders_of_use(size_bytes: int, texts: int) -> int:
+    """How many encoders an input of so many bytes of images and so many texts is worth; at least one."""
+    return max(1, size_bytes // _WORTH_BYTES + texts // _WORTH_TEXTS)
+
+
+def plan_pool(cluster: dict[str, Any], threads: int, workers: int = 0, shards: int = 1, of_use: int = _MANY) -> Pool:
+    """The pool for a cluster; `workers` 0 takes what is there, and no more than are of use.
 
     RequestError for a plan that can never be scheduled.
     """
-    of_use = _MANY if size_bytes is None else max(1, size_bytes // _WORTH_BYTES)
     cpus, gpus = float(cluster["cpus"]), int(cluster["gpus"])
     if cpus < 1:
         raise RequestError("the cluster has no CPU for decoding; add a node with CPUs")

@@ -20,6 +20,7 @@ from raybench.errors import RaybenchError, RequestError, WorkError
 
 _STORE_BYTES = 2 * 1024**3  # enough for the chunks under way on one machine; more would only be reserved
 _KNOCK_S = 4
+_KIND = "accelerator_type:"  # how Ray calls the resource that names a GPU
 
 
 def _hush() -> None:
@@ -138,13 +139,23 @@ def failures_explained(what: str) -> Iterator[None]:
 
 
 def cluster_facts() -> dict[str, Any]:
-    """Nodes and resources of the cluster that this process is connected to; a JSON value."""
+    """Nodes and resources of the cluster that this process is connected to; a JSON value.
+
+    A node without CPUs, as a head often is, counts as none: nothing can be placed there.
+    """
     import ray
 
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0)]
+    per_node = sorted(
+        ((node["Resources"]["CPU"], int(node["Resources"].get("GPU", 0))) for node in nodes), reverse=True
+    )
+    kinds = {name for node in nodes for name in node["Resources"] if name.startswith(_KIND)}
     return {
         "ray": ray.__version__,
         "nodes": len(nodes),
+        "node_cpus": [cpus for cpus, _ in per_node],
+        "node_gpus": [gpus for _, gpus in per_node],
+        "accelerators": sorted(name.removeprefix(_KIND) for name in kinds),
         "cpus": sum(node["Resources"].get("CPU", 0) for node in nodes),
         "gpus": sum(node["Resources"].get("GPU", 0) for node in nodes),
         "largest_node_cpus": max((node["Resources"].get("CPU", 0) for node in nodes), default=0),

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import ray
 
 from raybench.arrays import FloatMatrix, Neighbors
+from raybench.distributed.placing import cpus_beside_gpus, cpus_each
 from raybench.distributed.runtime import failures_explained
 from raybench.errors import RequestError, WorkError
 from raybench.indexes.base import Activity, FullIndex, Held, IndexRecipe, add_held
@@ -155,16 +156,22 @@ def _get(references: Any) -> Any:
 
 
 @contextmanager
-def partition_actors(shards: int, cluster: dict[str, Any], *, gpus: bool = False) -> Iterator[tuple[Any, ...]]:
+def partition_actors(
+    shards: int, cluster: dict[str, Any], *, gpus: bool = False, generators_gpus: int = 0
+) -> Iterator[tuple[Any, ...]]:
     """Actors for up to so many partitions, each with a GPU of its own where `gpus`; they end with the block.
 
-    RequestError where there are fewer GPUs than partitions, which would wait for ever.
+    RequestError where there are fewer GPUs than partitions, less those that generators hold: it would wait for ever.
     """
-    if gpus and shards > int(cluster["gpus"]):
-        raise RequestError(
-            f"{shards} partitions need a GPU each, and the cluster has {cluster['gpus']:g}; use fewer shards"
-        )
-    cpus, threads = _actor_cpus(shards, float(cluster["cpus"]))
+    there = sum(cluster["node_gpus"])
+    if gpus and shards > there - generators_gpus:
+        if generators_gpus:
+            raise RequestError(
+                f"{shards} partitions need a GPU each, and generators hold {generators_gpus} of the {there} of this cluster; "
+                "start fewer with generate.workers, or search an index on CPUs"
+            )
+        raise RequestError(f"{shards} partitions need a GPU each, and the cluster has {there}; use fewer shards")
+    cpus, threads = _actor_cpus(shards, cluster, gpus=gpus)
     # A CPU worker must not see GPUs, or the first library that looks for one takes GPU 0.
     hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
     runtime_env = {"env_vars": hidden | {"OMP_NUM_THREADS": str(threads)}}
@@ -201,8 +208,12 @@ def sharded_index(
     return ShardedIndex(parts, add_held(sizes))
 
 
-def _actor_cpus(actors: int, cpus: float) -> tuple[float, int]:
+def _actor_cpus(actors: int, cluster: dict[str, Any], *, gpus: bool) -> tuple[float, int]:
     """Logical CPUs and threads of one partition: whole threads where there is room, else a share of one."""
-    room = cpus * _ACTOR_SHARE
-    threads = max(1, int(room // actors))
-    return min(float(threads), max(0.01, int(room / actors * 100) / 100)), threads
+    node_cpus, node_gpus = cluster["node_cpus"], cluster["node_gpus"]
+    if gpus:
+        room = max(0.01, int(cpus_beside_gpus(1, actors, node_cpus, node_gpus, _ACTOR_SHARE) * 100) / 100)
+    else:
+        room = cpus_each(actors, node_cpus, _ACTOR_SHARE)
+    threads = max(1, int(room))
+    return min(float(threads), room), threads

@@ -17,7 +17,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,21 @@ from raybench.sources.base import Shard
 FOLDERS = {"image": "img_emb", "text": "text_emb"}
 _EXAMPLES = 3  # kept per reason
 _DISTINCT_IDS = 200_000_000  # above this many rows, the check that ids are distinct would not fit the driver
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What was embedded of one job in one run: input rows, and the seconds that encoders were busy with them, added up."""
+
+    rows: int = 0
+    busy_s: float = 0.0
+
+    def __add__(self, other: "Timed") -> "Timed":
+        return Timed(self.rows + other.rows, self.busy_s + other.busy_s)
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {"rows_timed": self.rows, "busy_s": round(self.busy_s, 3)}
 
 
 def part_names(job: EmbedJob, shard: int) -> tuple[str, str]:

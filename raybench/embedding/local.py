@@ -21,6 +21,7 @@ def embed(jobs: Sequence[EmbedJob], progress: Progress) -> list[dict[str, Any]]:
     total_bytes, done_bytes = sum(shard.size_bytes for _, shard in pending), 0
     started = time.perf_counter()
     held: tuple[str, Any] | None = None
+    done = {job.key: ledger.Timed() for job in jobs}
     for job, shard in pending:
         if held is None or held[0] != job.encoder_fingerprint:
             held = None  # two models are never in memory together
@@ -31,12 +32,16 @@ def embed(jobs: Sequence[EmbedJob], progress: Progress) -> list[dict[str, Any]]:
         chunks: list[Encoded] = []
         for chunk in read_chunks(job, shard):
             chunks.append(encode(held[1], prepare(job, chunk), job.dtype))
+            done[job.key] += ledger.Timed(chunks[-1].rows_in, chunks[-1].busy_s)
             progress(chunks[-1].rows_in, share(done_bytes, total_bytes))
         ledger.commit(job, shard, chunks)
         done_bytes += shard.size_bytes
         progress(0, share(done_bytes, total_bytes))
     stages = {"embed_s": round(time.perf_counter() - started, 3), "pipeline": [job.key for job in jobs]}
-    return [storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages) for job in jobs]
+    return [
+        storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages | done[job.key].facts())
+        for job in jobs
+    ]
 
 
 def share(part: float, whole: float) -> float:

@@ -32,8 +32,8 @@ class Backend(Protocol):
         """Who does pieces of work there."""
         ...
 
-    def plan(self, threads: int, workers: int, shards: int) -> str:
-        """What an embedding will use, in words; RequestError for a plan that cannot run."""
+    def plan(self, threads: int, workers: int, shards: int, size_bytes: int, texts: int) -> str:
+        """What embedding shards of so many bytes, and texts, will use, in words; RequestError for a plan that cannot run."""
         ...
 
     def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ class LocalBackend:
         """This process."""
         return LocalWorkers()
 
-    def plan(self, threads: int, workers: int, shards: int) -> str:  # noqa: ARG002 (one process reads all shards)
+    def plan(self, threads: int, workers: int, shards: int, size_bytes: int, texts: int) -> str:  # noqa: ARG002 (one process reads all)
         """One encoder."""
         if workers > 1:
             raise RequestError(f"workers={workers}, but this process is one worker; leave --local out to use Ray")

@@ -86,8 +86,10 @@ def _milliseconds(seconds_Q: Times) -> list[float]:
 def machine(facts: dict[str, Any]) -> dict[str, Any]:
     """What a time depends on: measurements of other machines, libraries or runners are not taken for this one's."""
     cluster = facts.get("cluster") or {}
-    names = ("processor", "cores", "blas", "libraries", "runner")
-    return {name: facts.get(name) for name in names} | {name: cluster.get(name) for name in ("nodes", "cpus", "gpus")}
+    names = ("processor", "cores", "accelerators", "blas", "libraries", "runner")
+    return {name: facts.get(name) for name in names} | {
+        "cluster": {name: cluster.get(name) for name in ("nodes", "cpus", "gpus", "accelerators")}
+    }
 
 
 def _settings(cost: Cost) -> dict[str, Any]:

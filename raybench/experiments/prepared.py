@@ -75,7 +75,7 @@ class Embedded:
 def embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Reporter) -> Embedded:
     """Images and texts with every encoder, and the judgments; what is there already is not embedded again."""
     evaluation = prepared.evaluation
-    _say_plan(prepared, backend, reporter)
+    _say_plan(prepared, backend, reporter, texts=0 if prepared.queries is None else len(prepared.queries))
     judged, made_by = None, {}
     if prepared.queries is not None and prepared.judgments is not None:
         judged = _store(progress, prepared.queries, prepared.judgments)
@@ -158,9 +158,11 @@ def embed_images(prepared: Prepared, backend: Backend, reporter: Reporter) -> Ru
     return progress
 
 
-def _say_plan(prepared: Prepared, backend: Backend, reporter: Reporter) -> None:
+def _say_plan(prepared: Prepared, backend: Backend, reporter: Reporter, texts: int = 0) -> None:
     settings, num_shards = prepared.evaluation.embed, len(prepared.shards)
-    reporter.say(f"{num_shards} shards of images; {backend.plan(settings.threads, settings.workers, num_shards)}")
+    size_bytes = sum(shard.size_bytes for shard in prepared.shards)
+    plan = backend.plan(settings.threads, settings.workers, num_shards, size_bytes, texts)
+    reporter.say(f"{num_shards} shards of images; {plan}")
 
 
 def _image_job(prepared: Prepared, spec: str, encoder: EncoderRecipe) -> EmbedJob:
@@ -205,11 +207,18 @@ def _embed(
 
 
 def _account(job: EmbedJob, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The entry of a folder of vectors in run.json."""
+    """The entry of a folder of vectors in run.json.
+
+    Where other jobs shared the pipeline, its seconds are not this job's: those of the encoder are taken, which are.
+    """
+    environment = manifest["environment"]
+    shared = len(environment.get("pipeline", ())) > 1
     copied = ("rows_in", "rows_out", "dropped", "examples", "encoder_facts", "checksum")
     return {name: manifest[name] for name in copied} | {
         "kind": "vectors", "modality": job.modality, "encoder": job.encoder_spec, "uri": f"vectors/{job.key}",
-        "preprocess": manifest["recipe"]["preprocess"], "seconds": manifest["environment"].get("embed_s", 0.0),
+        "preprocess": manifest["recipe"]["preprocess"],
+        "seconds": environment.get("busy_s" if shared else "embed_s", 0.0), "seconds_of": "encoder" if shared else "pipeline",
+        "rows_timed": environment.get("rows_timed", 0),
     }  # fmt: skip
 
 

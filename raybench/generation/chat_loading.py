@@ -6,8 +6,11 @@ from importlib.metadata import version
 from typing import Any
 
 from raybench.encoders.towers import Place, library_versions
+from raybench.environment import memory_bytes
 from raybench.errors import RequestError
 from raybench.generation.chat_model import ChatModel
+
+_ROOM = 0.9  # of what is free on a GPU, for weights; pictures and answers need the rest
 
 
 def load(
@@ -20,7 +23,7 @@ def load(
     started = time.perf_counter()
     disable_progress_bar()
     processor = AutoProcessor.from_pretrained(name, **options)
-    spread = {"device_map": "auto"} if gpus > 1 and place.device.type == "cuda" else {}
+    spread = _spread(gpus) if gpus > 1 and place.device.type == "cuda" else {}
     model, found = AutoModelForImageTextToText.from_pretrained(
         name, dtype=place.dtype, use_safetensors=True, output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are told below, by their names
@@ -33,6 +36,9 @@ def load(
                 f"{len(found[what]) - 1} more; they do not belong to its config.json, save the model again"
             )
     model = model.eval().requires_grad_(requires_grad=False)
+    devices = getattr(model, "hf_device_map", {"": 0})
+    check_on_gpus(name, devices, gpus)
+    # Of a spread model, inputs go to `place.device`, the first GPU, and hooks move them on to where each layer lies.
     model = model if spread else model.to(place.device)
     tokenizer = processor.tokenizer
     if getattr(processor, "chat_template", None) is None:
@@ -54,13 +60,35 @@ def load(
         "tokenizer": type(tokenizer).__name__, "commit": options.get("revision"),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "attention": getattr(model.config, "_attn_implementation", None), "settings_not_used": _plain(left_out),
-        "spread_over": len(set(getattr(model, "hf_device_map", {"": 0}).values())),
+        "spread_over": len(set(devices.values())),
         "versions": library_versions("transformers", "tokenizers", "accelerate", "torchvision"), "torch": version("torch"),
         **place.facts,
     }  # fmt: skip
     return ChatModel(
         model, processor, place, max_pixels, facts | {"loading_s": round(time.perf_counter() - started, 3)}
     )
+
+
+def _spread(gpus: int) -> dict[str, Any]:
+    """Options that spread the layers over so many GPUs, whatever more are seen.
+
+    A CPU's memory takes what does not fit, only so that nothing is written to the disk before it is refused.
+    """
+    import torch
+
+    seen = range(min(gpus, torch.cuda.device_count()))
+    room: dict[int | str, int] = {gpu: int(_ROOM * torch.cuda.mem_get_info(gpu)[0]) for gpu in seen}
+    return {"device_map": "auto", "max_memory": room | {"cpu": memory_bytes()}}
+
+
+def check_on_gpus(name: str, devices: Mapping[str, Any], gpus: int) -> None:
+    """RequestError where a device map (layers by name -> device) leaves layers off the GPUs, where each token waits for them."""
+    off = [layer for layer, device in devices.items() if str(device) in {"cpu", "disk"}]
+    if off and gpus > 1:
+        raise RequestError(
+            f"{name} does not fit {gpus} GPUs: {len(off)} of its {len(devices)} parts are left over, such as {off[0]}; give it "
+            "more gpus, precision='bf16', or take a smaller model"
+        )
 
 
 def _first(keys: Collection[Any]) -> str:

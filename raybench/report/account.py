@@ -37,11 +37,18 @@ class Account:
     preprocess: Mapping[str, Any]
     seconds: float
     checksum: str
+    seconds_of: str = "pipeline"  # or "encoder", busy with these rows, where others shared the pipeline
+    rows_timed: int = 0  # of which the seconds are; a run that goes on after another embeds the rest
 
     @property
     def num_dropped(self) -> int:
         """Rows dropped for any reason."""
         return sum(count for _, count in self.dropped)
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows in a second of the pipeline, or of an encoder's work; 0 where nothing was timed."""
+        return (self.rows_timed or self.rows_in) / self.seconds if self.seconds else 0.0
 
     @property
     def is_balanced(self) -> bool:
@@ -175,6 +182,8 @@ def _account(facts: Mapping[str, Any], uri: str) -> Account:
         preprocess=_get(facts, "preprocess", dict, uri) or {},
         seconds=float(_get(facts, "seconds", (int, float), uri) or 0.0),
         checksum=_get(facts, "checksum", str, uri) or "",
+        seconds_of=_get(facts, "seconds_of", str, uri) or "pipeline",
+        rows_timed=_get(facts, "rows_timed", int, uri) or 0,
     )
 
 
