@@ -56,9 +56,7 @@ def loaded(folders):
     return load
 
 
-EMBEDDED = pytest.param(
-    "scenes-vl", marks=pytest.mark.skipif(not ASSET.is_dir(), reason="the embedded model is not there yet")
-)
+EMBEDDED = "scenes-vl"
 
 
 @pytest.fixture(params=[*BUILT, EMBEDDED])
@@ -497,7 +495,7 @@ def test_a_processor_that_takes_no_batch_is_told_so(qwen, monkeypatch):
         qwen.answer(asks(), FEW, 0)
 
 
-@pytest.mark.parametrize("spec", ["qwen", pytest.param("scenes-vl", marks=EMBEDDED.marks)])
+@pytest.mark.parametrize("spec", ["qwen", EMBEDDED])
 def test_max_pixels_bounds_the_tokens_of_a_picture(spec, folders):
     """The bound of the call where it is below that of the model."""
     name = "raybench:scenes-vl" if spec == "scenes-vl" else str(folders[spec])

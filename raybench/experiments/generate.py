@@ -116,11 +116,12 @@ def _time_alone(stage: _Stage) -> None:
         uri = timed.uri(stage.facts)
         if not storage.exists(uri):
             is_cold = not stage.pool.is_started
+            pool = stage.pool()  # before the index: both may want GPUs, and generators come first
             with (
                 stage.reporter.stage(f"timing answers one at a time, {asking.prompt.name}", None),
                 cell.open(stage.backend, asking.out) as index,
             ):
-                rag_times.time_alone(timed, index, stage.pool(), stage.facts, is_cold=is_cold)
+                rag_times.time_alone(timed, index, pool, stage.facts, is_cold=is_cold)
         table = storage.read_table(uri)
         entry = {
             "prompt": asking.prompt.name, "context": asking.context, "warm": rag_times.counted(table),
