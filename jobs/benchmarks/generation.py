@@ -74,7 +74,8 @@ def make(shape: str, place: towers.Place) -> ChatModel:
         model = Qwen2_5_VLForConditionalGeneration(config).eval().requires_grad_(requires_grad=False)
         torch.set_default_dtype(torch.float32)
     processor.tokenizer.padding_side = "left"
-    model.generation_config = GenerationConfig(eos_token_id=-1, pad_token_id=0)  # no answer ends early
+    # The mark of an end that no model says, so that no answer ends early.
+    model.generation_config = GenerationConfig(eos_token_id=config.text_config.vocab_size, pad_token_id=0)
     return ChatModel(model, processor, place, 401_408, {"model_class": type(model).__name__})
 
 
