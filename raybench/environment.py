@@ -158,11 +158,10 @@ def _processor() -> str:
 
 
 def _version(name: str) -> str | None:
-    # Libraries that are loaded know best; reading installed metadata does not import the others.
-    loaded = getattr(sys.modules.get(name.replace("_torch", "")), "__version__", None)
-    if isinstance(loaded, str):
-        return loaded
+    # Installed metadata first: a library that is loaded may add to its version how it was built, and what is measured under one
+    # name must not be measured again under another.
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return None
+        loaded = getattr(sys.modules.get(name.replace("_torch", "")), "__version__", None)
+        return loaded if isinstance(loaded, str) else None

@@ -66,4 +66,6 @@ def command(
             "rag_times": found.rag_times, "sheets": sheets, "failed": found.failed, "warnings": found.warnings,
         }  # fmt: skip
         click.echo(json.dumps(done, ensure_ascii=False))
+    if not found.generations and found.failed:
+        raise RequestError(found.failed[0]["reason"])
     evaluate.check_results(found)

@@ -5,86 +5,75 @@ from typing import Any
 
 import numpy as np
 
+from raybench.experiments.answer_means import Mean, Means
 from raybench.experiments.answer_values import Scored
-from raybench.experiments.evaluation import Alone, Intervals
+from raybench.experiments.cell import Cell as SearchCell
+from raybench.experiments.evaluation import Alone
 from raybench.experiments.run_file import Cell, Sheet
-from raybench.metrics.paired import paired_differences
 
-_ORDER = ("none", "random", "retrieved", "gold")
-_PAIRS = (("retrieved", "none"), ("gold", "retrieved"), ("retrieved", "random"))
 _NAMES = {"none": "closed book", "random": "random", "retrieved": "retrieved", "gold": "oracle"}
+_SHOWN = {
+    "none": "no picture (closed book)", "random": "pictures by lot (random)", "retrieved": "those that were retrieved",
+    "gold": "the one that each is about (oracle)",
+}  # fmt: skip
 
 
-def answers_sheets(scored: Sequence[Scored], intervals: Intervals, seed: int) -> list[Sheet]:
+def answers_sheets(told: Sequence[Means], cell: SearchCell, level: float) -> list[Sheet]:
     """Every measure in every context, a table a prompt; and paired differences between contexts."""
-    contexts = [name for name in _ORDER if any(one.title[1] == name for one in scored)]
-    prompts = dict.fromkeys(one.title[0] for one in scored)
-    made = [_values_sheet(prompt, _of(scored, prompt), contexts, intervals) for prompt in prompts]
-    pairs = [pair for pair in _PAIRS if set(pair) <= set(contexts)]
+    made = [_values_sheet(one, cell, level) for one in told]
+    pairs = told[0].pairs
     if not pairs:
         return made
-    rows: list[tuple[Cell, ...]] = []
-    for prompt in prompts:
-        of = _of(scored, prompt)
-        rows += [
-            (prompt, measure, *(_difference(of[a], of[b], measure, intervals, seed) for a, b in pairs))
-            for measure in of[contexts[0]].values
-        ]
-    note = (
-        f"Differences of the same queries between contexts, resampled together by cluster, with {intervals.level:.0%} intervals: retrieved "
-        "less closed book is what retrieval adds; oracle less retrieved is what is lost to pictures that do not belong, in place of the right "
-        "one or beside it, for the oracle shows that one alone."
-    )
-    return [
-        *made,
-        Sheet(
-            "What retrieval adds",
-            note,
-            ("prompt", "measure", *(f"{_NAMES[a]} - {_NAMES[b]}" for a, b in pairs)),
-            tuple(rows),
-        ),
+    rows: list[tuple[Cell, ...]] = [
+        (one.prompt, measure, *(_signed(one.known[measure, pair]) for pair in pairs))
+        for one in told
+        for measure in one.measures
     ]
-
-
-def _of(scored: Sequence[Scored], prompt: str) -> dict[str, Scored]:
-    """The answers to one prompt, by context."""
-    return {one.title[1]: one for one in scored if one.title[0] == prompt}
-
-
-def _values_sheet(prompt: str, of: dict[str, Scored], contexts: Sequence[str], intervals: Intervals) -> Sheet:
-    rows: list[tuple[Cell, ...]] = []
-    for measure in of[contexts[0]].values:
-        told = [of[name].measured(measure) for name in contexts]
-        rows.append((measure, told[0]["queries"], *(_interval(one["value"], one["low"], one["high"]) for one in told)))
+    meanings = {
+        ("retrieved", "none"): "retrieved less closed book is what retrieval adds",
+        (
+            "gold",
+            "retrieved",
+        ): "oracle less retrieved is what is lost to pictures that do not belong, in place of the right one or beside "
+        "it, for the oracle shows that one alone",
+        ("retrieved", "random"): "retrieved less random is what it matters which pictures are shown",
+    }
     note = (
-        f"{of[contexts[0]].answered.asking.generator}: the same queries with no picture (closed book), with those that were retrieved, and with "
-        f"the one that each is about (oracle). Means with {intervals.level:.0%} intervals over clusters. A measure counts the queries for "
-        "which it is defined; a missing answer counts as an empty one."
+        f"Differences of the same queries between contexts, resampled together by cluster, with {level:.0%} intervals: "
+        f"{'; '.join(meanings[pair] for pair in pairs)}."
     )
-    return Sheet(f"Answers: {prompt}", note, ("measure", "queries", *(_NAMES[name] for name in contexts)), tuple(rows))
+    names = (f"{_NAMES[a]} - {_NAMES[b]}" for a, b in pairs)
+    return [*made, Sheet("What retrieval adds", note, ("prompt", "measure", *names), tuple(rows))]
 
 
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _difference(a: Scored, b: Scored, measure: str, intervals: Intervals, seed: int) -> str:
-    a_Q, b_Q = a.values[measure], b.values[measure]
-    there_Q = np.isfinite(a_Q) & np.isfinite(b_Q)
-    if not there_Q.any():
-        return "-"
-    [found] = paired_differences(
-        [a_Q[there_Q]],
-        [b_Q[there_Q]],
-        a.clusters_Q[there_Q],
-        ["mean"],
-        resamples=intervals.resamples,
-        level=intervals.level,
-        seed=seed,
+def _values_sheet(told: Means, cell: SearchCell, level: float) -> Sheet:
+    rows: list[tuple[Cell, ...]] = [
+        (
+            measure, told.known[measure, told.contexts[0]].queries,
+            *(_interval(told.known[measure, context]) for context in told.contexts),
+        )
+        for measure in told.measures
+    ]  # fmt: skip
+    shown = "; ".join(_SHOWN[name] for name in told.contexts)
+    note = (
+        f"{told.by_context[told.contexts[0]].answered.asking.generator}, the same queries with: {shown}. Pictures are found by "
+        f"{cell.asked.encoder}, {cell.transform}, {cell.index}. Means with {level:.0%} intervals over clusters. A measure counts the queries "
+        "for which it is defined; a missing answer counts as an empty one."
     )
-    return f"{found.value:+.3f}" if found.low is None else f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    columns = ("measure", "queries", *(_NAMES[name] for name in told.contexts))
+    return Sheet(f"Answers: {told.prompt}", note, columns, tuple(rows))
+
+
+def _interval(mean: Mean) -> str:
+    if mean.value is None:
+        return "-"
+    return f"{mean.value:.3f}" if mean.low is None else f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+
+
+def _signed(mean: Mean) -> str:
+    if mean.value is None:
+        return "-"
+    return f"{mean.value:+.3f}" if mean.low is None else f"{mean.value:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
 
 
 def batches_sheet(scored: Sequence[Scored]) -> Sheet:
@@ -98,21 +87,22 @@ def batches_sheet(scored: Sequence[Scored]) -> Sheet:
         ended = answers["ended"].to_pylist()
         rows.append(
             (
-                *one.title, len(answers), one.answered.manifest["rows_out"], ended.count("length"), _mean(images),
-                _mean(_less(prompts, images)), _mean(answers["answer_tokens"].to_pylist()), one.answered.asking.batch,
+                *one.title, len(answers), one.answered.manifest["rows_out"], _empty(answers["answer"].to_pylist()), ended.count("length"),
+                _mean(images), _mean(_less(prompts, images)), _mean(prompts), _mean(answers["answer_tokens"].to_pylist()), one.answered.asking.batch, len(warm),
                 len(warm) / total_s if total_s else None, sum(tokens) / total_s if total_s and None not in tokens else None,
                 _ms(_mean([row["first_token_s"] for row in warm])), _ms(_mean([row["decode_s"] for row in warm])),
             )
         )  # fmt: skip
     columns = (
-        "prompt", "context", "queries", "answered", "cut off", "image tokens", "text tokens", "tokens out", "batch", "answers/s",
-        "tokens/s", "first token ms", "decode ms",
+        "prompt", "context", "queries", "answered", "empty", "cut off", "image tokens", "text tokens", "tokens in", "tokens out", "batch",
+        "timed", "answers/s", "tokens/s", "first token ms", "decode ms",
     )  # fmt: skip
     manifest = scored[0].answered.manifest
     device = manifest["generator_facts"].get("device", "a server")
     note = (
-        "Generating in batches. Tokens are means of a query. Answers and tokens a second are those of one worker, from fetched pictures to "
-        "answers, without each worker's first batch and without queries that have no answer (- where nothing is left); first token and "
+        "Tokens are means of a query, in: of pictures and of text. Answers and tokens a second are those of one worker, from fetched pictures to "
+        "answers, without each worker's first batch and without queries that have no answer, over so many queries as are timed (batches that are "
+        "not full are slower a query); first token and "
         f"decode are means over queries, which share those of their batch. Cut off: answers that ended at max_tokens. On {device}, when "
         "the answers were generated."
     )
@@ -124,6 +114,11 @@ def _warm_rows(one: Scored) -> list[dict[str, Any]]:
     answers = one.answered.answers.select(["problem", "answer_tokens"]).to_pylist()
     rows = [row | answer for row, answer in zip(one.answered.timings.to_pylist(), answers, strict=True)]
     return [row for row in rows if row["problem"] is None and not row["is_first"]]
+
+
+def _empty(answers: Sequence[str | None]) -> int:
+    """Answers without a word, failed ones among them."""
+    return sum(not (answer or "").strip() for answer in answers)
 
 
 def _less(a: Sequence[int | None], b: Sequence[int | None]) -> list[int | None]:

@@ -16,14 +16,14 @@ import pyarrow as pa
 
 from raybench import storage
 from raybench.embedding.decode import decode
-from raybench.experiments.answer_quality import MEASURES, Held, PerQuery
+from raybench.experiments.answer_quality import Held, PerQuery
 from raybench.experiments.answered import Answered, Asking
 from raybench.experiments.cell import Cell
 from raybench.experiments.drawn import Drawn
-from raybench.experiments.evaluation import Evaluation, Generate, Intervals
+from raybench.experiments.evaluation import Generate
 from raybench.experiments.picture_copies import Copied
 from raybench.generation.tables import SAMPLES, VALUES
-from raybench.metrics.uncertainty import bootstrap_interval, number_clusters
+from raybench.metrics.uncertainty import number_clusters
 from raybench.spec import content_key
 
 _THUMBNAIL = 160
@@ -37,31 +37,15 @@ class Scored:
     uri: str  # where the values are
     values: PerQuery
     clusters_Q: npt.NDArray[np.int64]
-    intervals: Intervals
-    seed: int
 
     @property
     def title(self) -> tuple[str, str]:
         """Prompt and context."""
         return self.answered.asking.prompt.name, self.answered.asking.context
 
-    def measured(self, measure: str) -> dict[str, Any]:
-        """The mean over the queries for which a measure is defined, with its interval."""
-        values_Q = self.values[measure]
-        there_Q = np.isfinite(values_Q)
-        unit, says = MEASURES.get(measure, ("share", "attributes of this kind that the answer states rightly"))
-        told: dict[str, Any] = {"measure": measure, "unit": unit, "says": says, "queries": int(there_Q.sum())}
-        if not there_Q.any():
-            return told | {"value": None, "low": None, "high": None, "clusters": 0}
-        interval = bootstrap_interval(
-            values_Q[there_Q], self.clusters_Q[there_Q], resamples=self.intervals.resamples, level=self.intervals.level,
-            seed=self.seed,
-        )  # fmt: skip
-        low_high = {"low": interval and interval.low, "high": interval and interval.high}
-        clusters = len(np.unique(self.clusters_Q[there_Q]))
-        return told | {"value": float(values_Q[there_Q].mean()), "clusters": clusters} | low_high
-
-    def entry(self, cell: Cell, section: Generate, scorer: str | None) -> dict[str, Any]:
+    def entry(
+        self, cell: Cell, section: Generate, scorer: str | None, measures: list[dict[str, Any]]
+    ) -> dict[str, Any]:
         """What run.json says of it."""
         asking, manifest = self.answered.asking, self.answered.manifest
         return {
@@ -70,14 +54,13 @@ class Scored:
             "strategy": section.strategy, "pictures": section.pictures, "shots": section.shots, "queries": len(asking.tasks),
             "answered": manifest["rows_out"], "problems": manifest["dropped"], "scorer": scorer,
             "score_prefix": section.score_prefix if scorer else None, "generator_facts": manifest["generator_facts"],
-            "measures": [self.measured(name) for name in self.values],
+            "measures": measures,
         }  # fmt: skip
 
 
-def of_answers(answered: Answered, uri: str, values: PerQuery, drawn: Drawn, evaluation: Evaluation) -> Scored:
+def of_answers(answered: Answered, uri: str, values: PerQuery, drawn: Drawn) -> Scored:
     """Answers with their values, the clusters of their queries numbered."""
-    clusters_Q = number_clusters(drawn.clusters)
-    return Scored(answered, uri, values, clusters_Q, evaluation.intervals, evaluation.seed)
+    return Scored(answered, uri, values, number_clusters(drawn.clusters))
 
 
 def values_uri(asking: Asking, scoring: list[Any]) -> str:

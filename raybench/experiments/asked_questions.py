@@ -79,12 +79,16 @@ def examples_of(count: int, of: Known, drawn: Drawn, seed: int) -> tuple[Shot, .
     pool = [
         (of.texts[query], row, max(of.others(query), key=len))
         for query, (cluster, row) in enumerate(zip(of.clusters, of.gold, strict=True))
-        if row is not None and cluster not in clusters and row not in answers and of.others(query)
+        if row is not None
+        and cluster not in clusters
+        and row not in answers
+        and of.others(query)
+        and of.texts[query] == of.told[row][0]  # one of each picture
     ]
     if len(pool) < count:
         raise RequestError(
             f"generate.shots={count} asks for examples among queries that are not answered and have a second caption, and there "
             f"are {len(pool)}; ask for fewer, or answer fewer queries"
         )
-    chosen = np.random.default_rng([seed, 0x5E]).permutation(len(pool))[:count]
-    return tuple(Shot(*pool[int(place)]) for place in chosen)
+    order = np.random.default_rng([seed, 0x5E]).permutation(len(pool)).tolist()
+    return tuple(Shot(*pool[place]) for place in order[:count])

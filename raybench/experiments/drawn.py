@@ -9,6 +9,7 @@ Axes: Q queries, D dimensions.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -87,20 +88,22 @@ class Shown:
     scores: tuple[tuple[float, ...] | None, ...]  # of the search
 
 
-def with_effort(cell: Cell, tune: Tune, backend: Backend, reporter: Reporter, out: str) -> tuple[Cell, bool]:
-    """The cell with the effort that was asked for, or the tuned one; and whether it was tuned.
+def with_effort(
+    cell: Cell, tune: Tune, backend: Backend, reporter: Reporter, out: str
+) -> tuple[Cell, dict[str, Any] | None]:
+    """The cell with the effort that was asked for, or the tuned one; and what tuning found.
 
     IndexRequestError where no effort reaches the target.
     """
     dial = INDEXES.make(cell.index).dial
     if dial is None or not dial.is_needed or Spec.parse(cell.index).at is not None:
-        return cell, False
+        return cell, None
     found = tune_cell(cell, tune, out, backend, reporter)
     if found["effort"] is None:
         raise IndexRequestError(
             f"no effort of {cell.index} reaches {tune.measure} of {tune.target:g}; write one, as in {cell.index}@64"
         )
-    return cell.at(int(found["effort"])), True
+    return cell.at(int(found["effort"])), found
 
 
 def draw(cell: Cell, section: Generate, of: Known, *, held_out: bool, seed: int) -> Drawn:

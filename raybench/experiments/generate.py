@@ -20,19 +20,20 @@ from raybench import storage
 from raybench.encoders import ENCODERS
 from raybench.encoders.base import own_packages
 from raybench.errors import IndexRequestError
-from raybench.experiments import answer_quality, answer_sheets, answer_values, rag_times
+from raybench.experiments import answer_means, answer_quality, answer_sheets, answer_values, rag_times
 from raybench.experiments.answer_quality import PerQuery, Seen
 from raybench.experiments.answer_values import Scored
 from raybench.experiments.answered import Answered, answer_all, is_done, read
 from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Asked
 from raybench.experiments.drawn import cell_of
-from raybench.experiments.evaluation import Evaluation, Generate
+from raybench.experiments.evaluation import Evaluation, Generate, Tune
 from raybench.experiments.generate_plan import Planned, plan
 from raybench.experiments.generators import Generators
 from raybench.experiments.prepared import Embedded, Prepared
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
+from raybench.experiments.tuning import tuned_sheet
 from raybench.generation import GENERATORS
 from raybench.generation.worker import Setup
 
@@ -151,7 +152,7 @@ def _score(stage: _Stage, answered: Sequence[Answered]) -> tuple[list[Scored], s
         if not storage.exists(uri):
             answer_values.write_values(uri, one, _values(texts, one, stage, seen))
         values = answer_values.read_values(uri, one)
-        scored.append(answer_values.of_answers(one, uri, values, stage.plan.drawn, evaluation))
+        scored.append(answer_values.of_answers(one, uri, values, stage.plan.drawn))
         _keep_samples(stage, scored[-1], uri.rpartition("/")[2])
     return scored, scorer
 
@@ -198,18 +199,30 @@ def _values(texts: Sequence[str], answered: Answered, stage: _Stage, seen: Seen 
 def _tell(stage: _Stage, scored: Sequence[Scored], scorer: str | None) -> None:
     """Tables, entries of run.json, and warnings."""
     progress, section, evaluation = stage.progress, stage.section, stage.evaluation
-    progress.sheets += answer_sheets.answers_sheets(scored, evaluation.intervals, evaluation.seed)
+    told = answer_means.means(scored, evaluation.intervals, evaluation.seed)
+    progress.sheets += answer_sheets.answers_sheets(told, stage.plan.cell, evaluation.intervals.level)
     if progress.rag_times:
         progress.sheets.append(answer_sheets.split_sheet(progress.rag_times, evaluation.intervals.level))
         progress.sheets += answer_sheets.times_sheets(progress.rag_times, section.alone, evaluation.intervals.level)
     progress.sheets.append(answer_sheets.batches_sheet(scored))
-    progress.generations += [one.entry(stage.plan.cell, section, scorer) for one in scored]
+    if stage.plan.tuned is not None:
+        tune = evaluation.tune or Tune()
+        progress.sheets.append(tuned_sheet(tune, [stage.plan.tuned]))
+        progress.warnings.append(
+            f"generating: {stage.plan.tuned['tuning_queries']} queries tuned the effort of {stage.plan.cell.index} and are not answered; those that "
+            "are come from the others"
+        )
+    of = {one.prompt: one for one in told}
+    for one in scored:
+        means = of[one.title[0]]
+        measures = [means.known[name, one.title[1]].entry(name) for name in means.measures]
+        progress.generations.append(one.entry(stage.plan.cell, section, scorer, measures))
     for one in scored:
         problems = one.answered.manifest["dropped"]
         if problems:
-            told = ", ".join(f"{reason} {count}" for reason, count in problems.items())
+            reasons = ", ".join(f"{reason} {count}" for reason, count in problems.items())
             progress.warnings.append(
-                f"generating, {one.answered.asking.title}: missing answers, which count as empty: {told}"
+                f"generating, {one.answered.asking.title}: missing answers, which count as empty: {reasons}"
             )
     if stage.plan.drawn.without_answer:
         progress.warnings.append(

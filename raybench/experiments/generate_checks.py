@@ -116,6 +116,8 @@ def _check_lists(section: Generate, where: str) -> None:
             raise RequestError(f"{where}: generate.{name} is empty; list some of {', '.join(choice)}")
         check_once(f"generate.{name}", values, list(values), where)
         for value in values:
+            if name == "prompts" and value == OWN and section.own_prompt is None:
+                raise RequestError(f"{where}: generate.prompts lists own, and there is no generate.own_prompt; add it")
             if value not in choice:
                 raise RequestError(f"{where}: generate.{name} lists {value!r}; {suggest(value, choice)}")
 

@@ -24,6 +24,7 @@ from raybench.generation.base import GeneratorRecipe
 from raybench.generation.prompts import OWN, PROMPTS, Prompt, own_prompt
 from raybench.generation.worker import Task
 from raybench.sources.base import truth_of
+from raybench.sources.tables import TABLES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +32,7 @@ class Planned:
     """All that will be asked."""
 
     cell: Cell
+    tuned: dict[str, Any] | None  # what tuning found, where the effort was not given
     drawn: Drawn
     shown: Mapping[str, Shown]  # by context; the retrieved one is always there
     copies: Mapping[int, Copied]  # by row
@@ -53,6 +55,22 @@ class _Shared:
     searched: tuple[str, ...]  # what found the retrieved pictures
 
 
+def check_questions(prepared: Prepared) -> None:
+    """RequestError, before anything is embedded, for a prompt that asks questions which are not there."""
+    section = prepared.evaluation.generate
+    if section is None:
+        return
+    if section.questions is not None:
+        next(iter(TABLES.make(section.questions).rows()), None)
+    elif truth_of(prepared.source) is None:
+        asking = next((name for name in section.prompts if _prompt(section, name).asks_question), None)
+        if asking is not None:
+            raise RequestError(
+                f"the prompt {asking!r} asks a question for every query, and {prepared.evaluation.images} brings none; give "
+                "generate.questions, a table of query_id, question and answer"
+            )
+
+
 def plan(
     prepared: Prepared, section: Generate, cell: Cell, embedded: Embedded, backend: Backend, reporter: Reporter
 ) -> Planned:
@@ -61,7 +79,7 @@ def plan(
     cell, tuned = with_effort(cell, evaluation.tune or Tune(), backend, reporter, out)
     images, judged, truth = embedded.images[cell.asked.encoder], embedded.judged, truth_of(prepared.source)
     about = known(judged, images)
-    drawn = draw(cell, section, about, held_out=tuned, seed=seed)
+    drawn = draw(cell, section, about, held_out=tuned is not None, seed=seed)
     with reporter.stage(f"searching pictures for {len(drawn)} queries", None):
         names = dict.fromkeys(("retrieved", *section.contexts))
         shown = {name: show(name, drawn, cell, section.pictures, backend, out, seed) for name in names}
@@ -83,7 +101,7 @@ def plan(
         askings += [_asking(prompt, context, shared, shown[context]) for context in section.contexts]
     own = texts_by_cluster(judged) if section.strategy == "centroid" else {}
     texts = tuple(own.get(cluster, (text,)) for cluster, text in zip(drawn.clusters, drawn.texts, strict=True))
-    return Planned(cell, drawn, shown, copies, held, tuple(askings), texts)
+    return Planned(cell, tuned, drawn, shown, copies, held, tuple(askings), texts)
 
 
 def _prompt(section: Generate, name: str) -> Prompt:

@@ -9,9 +9,11 @@ from raybench.environment import available_cores, parse_bytes
 from raybench.experiments.evaluation import Chosen, Evaluation, Sections, tuned_indexes
 from raybench.experiments.references import references
 from raybench.experiments.vector_evaluation import VectorEvaluation
+from raybench.indexes import INDEXES
 from raybench.preflight import check_readable
 from raybench.sources import SOURCES
 from raybench.sources.tables import qrels_table, queries_table
+from raybench.spec import Spec
 
 
 def plan(evaluation: Evaluation | VectorEvaluation, out: str) -> dict[str, Any]:
@@ -59,6 +61,9 @@ def _of_images(evaluation: Evaluation, out: str) -> dict[str, Any]:
             f"generate with {asked.generator}: at most {asked.queries} queries, prompts {', '.join(asked.prompts)}, each with "
             f"{', '.join(asked.contexts)}; {asked.pictures} pictures by {asked.index}"
         )
+        dial = INDEXES.make(asked.index).dial
+        if dial is not None and dial.is_needed and Spec.parse(asked.index).at is None:
+            lines.append(f"tune the effort of {asked.index} with half of the queries first, and answer others")
         if asked.alone.queries:
             lines.append(f"time {asked.alone.queries} answers one at a time")
     return content

@@ -22,6 +22,7 @@ from raybench.experiments.cell import Asked, Cells
 from raybench.experiments.evaluation import Evaluation, Tune
 from raybench.experiments.experiment import Experiment, measure_experiment
 from raybench.experiments.generate import generate as generate_answers
+from raybench.experiments.generate_plan import check_questions
 from raybench.experiments.hard_sets import measure_hard_sets
 from raybench.experiments.paired_sheets import encoder_sheets, stored_of_run
 from raybench.experiments.prepared import Embedded, Prepared, embed_all
@@ -40,6 +41,7 @@ from raybench.transforms import Float16
 def run(prepared: Prepared, backend: Backend, reporter: Reporter, command: str) -> Run:
     """Run an evaluation into its folder; returns what was made. The report is written by the caller."""
     evaluation, started = prepared.evaluation, time.perf_counter()
+    check_questions(prepared)
     progress = Run(evaluation, prepared.out)
     embedded = embed_all(progress, prepared, backend, reporter)
     for experiment in _experiments(evaluation, embedded, evaluation.grid.indexes):
@@ -77,6 +79,7 @@ def tune(prepared: Prepared, backend: Backend, reporter: Reporter) -> Run:
 
 def generate(prepared: Prepared, backend: Backend, reporter: Reporter, command: str = "") -> Run:
     """Embed what is missing, and generate answers; nothing else is measured. The run.json of a whole run stays as it is."""
+    check_questions(prepared)
     progress, started = Run(prepared.evaluation, prepared.out), time.perf_counter()
     embedded = embed_all(progress, prepared, backend, reporter)
     asked = _asked_to_images(prepared.evaluation, embedded, backend)
