@@ -697,6 +697,10 @@ def call(done, tmp_path, monkeypatch, capsys):
         (["generate=null"], "has no section generate"),
         (["generate.workers=2"], "workers=2"),
         (["generate.pictures=101"], "generate.pictures"),
+        (["generate.prompts=[own]"], "there is no generate.own_prompt"),
+        (["generate.own_prompt={shown: 'a {query}', unseen: 'b {query}'}"], "add own to generate.prompts"),
+        (["generate.prompts=[own]", "generate.own_prompt={shown: 'a', unseen: 'b {query}'}"], "must hold {query}"),
+        (["generate.questions=parquet('nowhere.parquet')"], "nowhere.parquet"),
     ],
 )
 def test_wrong_requests_are_one_sentence(settings, message, call, done):
