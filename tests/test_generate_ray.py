@@ -48,7 +48,6 @@ def _asking(out: Path) -> Asking:
         tasks,
         facts,
         (),
-        "",
         recipe.batch,
         str(out),
     )
