@@ -22,7 +22,7 @@ from raybench.generation import GENERATORS
 from raybench.generation.base import Answer
 from raybench.generation.prompts import PROMPTS
 from raybench.generation.tables import LATENCIES
-from raybench.metrics import bleu
+from raybench.metrics.bleu import sentence_bleu
 from raybench.metrics.cider import cider
 from raybench.metrics.paired import paired_differences
 from raybench.metrics.uncertainty import bootstrap_interval, number_clusters
@@ -299,7 +299,7 @@ def test_values_are_those_of_the_answers(done, embedded):
         ]
         expected = {
             "token_f1": [_f1(*pair) for pair in zip(said, references, strict=True)],
-            "bleu@4": bleu.sentence_bleu(bleu.bleu_statistics(said, references)), "cider": cider(said, references),
+            "bleu@4": sentence_bleu(said, references), "cider": cider(said, references),
             "accuracy": [_share(accuracy(text, scenes[gold[row["query_id"]]])) for text, row in zip(said, rows, strict=True)],
             "accuracy_untold": [
                 _share(accuracy_untold(text, row["query"], scenes[gold[row["query_id"]]])) for text, row in zip(said, rows, strict=True)

@@ -7,16 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 
-from raybench.errors import DataError, RequestError
-from raybench.metrics.bleu import bleu_statistics, corpus_bleu, corpus_bleu_interval, sentence_bleu
+from raybench.errors import DataError
+from raybench.metrics.bleu import sentence_bleu
 from raybench.metrics.cider import cider
 from raybench.metrics.clip_score import PREFIX, clip_score, groundedness, ref_clip_score
-from raybench.metrics.uncertainty import bootstrap_interval
 from raybench.metrics.words import exact_match, rouge_l, token_f1, words
 
 FEW_WORDS = ("a", "red", "circle", "left", "of", "blue", "star", "two")
@@ -78,7 +76,7 @@ def test_an_answer_without_words_scores_zero_everywhere():
     for answer, reference in itertools.product(["", " ?!"], ["", "...", "red"]):
         measures = (exact_match, token_f1, rouge_l)
         assert [measure(answer, [reference]) for measure in measures] == [0.0] * 3
-        assert sentence_bleu(bleu_statistics([answer], [[reference]])).tolist() == [0.0]
+        assert sentence_bleu([answer], [[reference]]).tolist() == [0.0]
         assert cider([answer, "red star"], [[reference], ["blue star"]])[0] == 0.0
     assert token_f1("red", [""]) == rouge_l("red", [""]) == exact_match("red", [""]) == 0.0
 
@@ -131,79 +129,31 @@ def test_references_must_be_a_list_of_texts(measure, references):
         measure("red", references)
 
 
-def test_corpus_bleu_is_that_of_sacrebleu_and_of_coco():
-    """Same number from summed statistics as from the packages on the texts; of any subset, too."""
-    answers, references = texts(60, 3)
-    stats_QS = bleu_statistics(answers, references)
-    # An undefined reference is None for sacrebleu: lists of references may differ in length.
-    streams = [[refs[place] if place < len(refs) else None for refs in references] for place in range(5)]
-    sacre = BLEU(tokenize="none", force=True).corpus_score(answers, streams).score / 100
-    coco = BleuScorer(n=4)
-    for answer, refs in zip(answers, references, strict=True):
-        coco += (answer, refs)
-    assert corpus_bleu(stats_QS) == pytest.approx(sacre, abs=1e-12)
-    assert 0 < corpus_bleu(stats_QS) < 1
-    assert corpus_bleu(stats_QS) == pytest.approx(coco.compute_score(option="closest")[0][3], abs=1e-9)
-    some = [4, 4, 17, 31, 52]
-    again = bleu_statistics([answers[q] for q in some], [references[q] for q in some])
-    assert corpus_bleu(stats_QS[some]) == corpus_bleu(again)
-
-
 def test_sentence_bleu_is_that_of_sacrebleu():
     """With its default smoothing and effective order, whatever else is in the corpus."""
     answers, references = texts(80, 4)
     scorer = BLEU(tokenize="none", force=True, effective_order=True)
     expected = [scorer.sentence_score(*query).score / 100 for query in zip(answers, references, strict=True)]
-    assert sentence_bleu(bleu_statistics(answers, references)) == pytest.approx(expected, abs=1e-12)
-    assert sentence_bleu(bleu_statistics(["Red circle."], [["red circle"]])).tolist() == [pytest.approx(1.0)]
+    assert sentence_bleu(answers, references) == pytest.approx(expected, abs=1e-12)
+    assert sentence_bleu(["Red circle."], [["red circle"]]).tolist() == [pytest.approx(1.0)]
 
 
 def test_bleu_by_hand():
-    """The brevity penalty and four precisions of one answer."""
-    stats_QS = bleu_statistics(["a red star left of"], [["a red star left of a blue ring", "blue"]])
-    assert stats_QS.tolist() == [[5, 8, 5, 4, 3, 2, 5, 4, 3, 2]]
-    assert corpus_bleu(stats_QS) == pytest.approx(np.exp(1 - 8 / 5))
-    assert corpus_bleu(bleu_statistics(["red"], [["red"]])) == 0.0  # no answer has four words
-    assert corpus_bleu(stats_QS[:0]) == 0.0
+    """The brevity penalty of one answer whose four precisions are 1; nothing shared, and no word, are 0."""
+    found = sentence_bleu(
+        ["a red star left of", "dog", ""], [["a red star left of a blue ring", "blue"], ["cat"], ["cat"]]
+    )
+    assert found.tolist() == [pytest.approx(np.exp(1 - 8 / 5)), 0.0, 0.0]
 
 
-def test_the_interval_of_corpus_bleu_is_that_of_corpora_of_drawn_clusters():
-    """Equal to scoring, again and again, the texts of the clusters that the seed draws."""
-    answers, references = texts(40, 5)
-    clusters_Q = np.random.default_rng(6).integers(0, 9, 40) * 7
-    stats_QS = bleu_statistics(answers, references)
-    interval = corpus_bleu_interval(stats_QS, clusters_Q, resamples=40, level=0.8, seed=2)
-    draws, names, slow = np.random.default_rng([2, 0]), np.unique(clusters_Q), []
-    for _ in range(40):
-        drawn = [
-            q for name in names[draws.integers(len(names), size=len(names))] for q in np.flatnonzero(clusters_Q == name)
-        ]
-        slow.append(corpus_bleu(bleu_statistics([answers[q] for q in drawn], [references[q] for q in drawn])))
-    assert interval is not None
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(slow, [0.1, 0.9])), abs=1e-12)
-    other = bootstrap_interval(stats_QS[:, 0].astype(float), clusters_Q, resamples=40, level=0.8, seed=2)
-    assert other is not None
-    assert interval.method == other.method
-    assert corpus_bleu_interval(stats_QS, np.zeros(40, np.int64)) is None
-
-
-def test_bleu_refuses_what_is_no_statistics():
-    """Wrong shapes, lists without references, options out of range."""
-    with pytest.raises(DataError, match="10 whole numbers"):
-        corpus_bleu(np.zeros((3, 9), np.int64))
-    with pytest.raises(DataError, match="do not belong together"):
-        bleu_statistics(["a"], [])
-    for empty in ([], "a"):
-        with pytest.raises(DataError, match="query 1 has no list of references"):
-            bleu_statistics(["a", "b"], [["a"], empty])
-        with pytest.raises(DataError, match="query 1 has no list of references"):
-            cider(["a", "b"], [["a"], empty])
-    with pytest.raises(DataError, match="do not belong together"):
-        cider(["a"], [])
-    with pytest.raises(RequestError, match="level"):
-        corpus_bleu_interval(np.ones((2, 10), np.int64), np.arange(2), level=2)
-    with pytest.raises(DataError, match="one per query"):
-        corpus_bleu_interval(np.ones((2, 10), np.int64), np.arange(3))
+def test_bleu_and_cider_refuse_what_has_no_references():
+    """Lists of other lengths, and lists without references."""
+    for measure in (sentence_bleu, cider):
+        with pytest.raises(DataError, match="do not belong together"):
+            measure(["a"], [])
+        for empty in ([], "a"):
+            with pytest.raises(DataError, match="query 1 has no list of references"):
+                measure(["a", "b"], [["a"], empty])
 
 
 def coco_cider(answers: list[str], references: list[list[str]]) -> np.ndarray:

@@ -18,7 +18,8 @@ from raybench.errors import WorkError
 from raybench.experiments.drawn import Drawn, Shown, by_lot
 from raybench.experiments.generators import Died, Generators
 from raybench.generation.worker import Worker
-from raybench.metrics import bleu, clip_score
+from raybench.metrics import clip_score
+from raybench.metrics.bleu import sentence_bleu
 from raybench.metrics.cider import cider
 from raybench.metrics.words import exact_match, rouge_l, token_f1
 from raybench.sources.base import Truth
@@ -70,7 +71,7 @@ def of_words(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Per
     return {
         "token_f1": np.array([token_f1(one, some) for one, some in zip(answers, references, strict=True)]),
         "rouge_l": np.array([rouge_l(one, some) for one, some in zip(answers, references, strict=True)]),
-        "bleu@4": bleu.sentence_bleu(bleu.bleu_statistics(answers, references)),
+        "bleu@4": sentence_bleu(answers, references),
         "cider": cider(answers, references),
     }
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from raybench.generation.base import Decoding
 from raybench.indexes import INDEXES
 from raybench.metrics import parse_measure
+from raybench.metrics.clip_score import PREFIX
 from raybench.spec import Spec
 
 DIRECTIONS = ("text_to_image", "image_to_text")
@@ -133,7 +134,7 @@ class Generate:
     questions: str | None = None  # a table of query_id, question, answer; None: what the images' source asks
     decoding: Decoding = field(default_factory=Decoding)
     score: str | None = None  # the encoder of CLIPScore; None: the first that does not search
-    score_prefix: str = "A photo depicts "  # before every answer and reference that CLIPScore reads
+    score_prefix: str = PREFIX  # before every answer and reference that CLIPScore reads
     alone: Alone = field(default_factory=Alone)
     workers: int = 0  # 0: one for the GPUs of each worker, or one a node
     threads: int = 0  # of a worker on CPUs; 0: what it has

@@ -113,7 +113,7 @@ def numbered(clusters_Q: Rows) -> tuple[int, Rows]:
     return len(names_C), numbers_Q
 
 
-def draws(clusters: int, resamples: int, seed: int) -> Iterator[Rows]:
+def _draws(clusters: int, resamples: int, seed: int) -> Iterator[Rows]:
     """How often each cluster is drawn in each resample."""
     random = np.random.default_rng([seed, 0])
     for _ in range(resamples):
@@ -137,7 +137,7 @@ def resampled(
     order_MQ = {m: np.argsort(values_MQ[m], kind="stable") for m, name in enumerate(statistics_M) if name == "median"}
     sorted_MQ = {m: (values_MQ[m][order_Q], clusters_Q[order_Q]) for m, order_Q in order_MQ.items()}
     samples_RM = np.empty((resamples, len(values_MQ)))
-    for resample, weights_C in enumerate(draws(clusters, resamples, seed)):
+    for resample, weights_C in enumerate(_draws(clusters, resamples, seed)):
         drawn_C, num_queries = weights_C.astype(np.float64), int(counts_C @ weights_C)
         # One sum at a time and not through BLAS: a matrix product rounds differently with more measures or threads.
         samples_RM[resample] = [np.einsum("c,c->", sums_C, drawn_C) / num_queries for sums_C in sums_MC]
