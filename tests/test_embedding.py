@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from embedding_input import PER_SHARD, jpeg, make_job, write_tars
 from PIL import Image
 
 from raybench import storage
@@ -22,57 +23,13 @@ from raybench.embedding import ledger, local
 from raybench.embedding.job import EmbedJob
 from raybench.encoders import ENCODERS
 from raybench.errors import DataError, RequestError, WorkError
-from raybench.sources import SOURCES
 from raybench.sources.tar import write_tar
-
-PER_SHARD = 23
-SHARDS = 5
-
-
-def _jpeg(number: int) -> bytes:
-    pixels = np.random.default_rng(number).integers(0, 255, (24, 32, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
 def tars(tmp_path_factory) -> Path:
-    """Five tars of 23 samples, with broken images of three kinds, one truncated tar and one empty tar."""
-    folder = tmp_path_factory.mktemp("tars")
-    for shard in range(SHARDS):
-        members = []
-        for position in range(PER_SHARD):
-            number = shard * PER_SHARD + position
-            data = _jpeg(number)
-            if position == 4:
-                data = data[: len(data) // 2]
-            elif position == 9 and shard == 1:
-                data = b""
-            elif position == 17 and shard == 2:
-                data = b"<html>not found</html>"
-            members += [
-                (f"{number:09d}.jpg", data),
-                (f"{number:09d}.txt", f"picture {number}\nnoise {number}".encode()),
-            ]
-        buffer = io.BytesIO()
-        write_tar(buffer, members)
-        data = buffer.getvalue()
-        (folder / f"{shard:05d}.tar").write_bytes(data[: len(data) * 2 // 3] if shard == 4 else data)
-    buffer = io.BytesIO()
-    write_tar(buffer, [])
-    (folder / "00005.tar").write_bytes(buffer.getvalue())
-    return folder
-
-
-def make_job(tars: Path | str, out: Path | str, **changes: object) -> EmbedJob:
-    source = SOURCES.make(f'webdataset("{tars}")').open(str(out))
-    encoder = ENCODERS.make("tiny(dim=16)")
-    job = EmbedJob(
-        "image", source, tuple(source.plan()), "tiny(dim=16)", encoder, encoder.fingerprint(), encoder.preprocess(),
-        storage.join(str(out), "vectors"), chunk_rows=8,
-    )  # fmt: skip
-    return dataclasses.replace(job, **changes)
+    """Tars with broken pictures."""
+    return write_tars(tmp_path_factory.mktemp("tars"))
 
 
 def _embed(job: EmbedJob) -> dict[str, object]:
@@ -124,7 +81,7 @@ def test_parts_are_what_clip_retrieval_reads(tars, tmp_path):
     assert len(matrix) == len(metadata) == PER_SHARD - 2
     for vector, row in zip(matrix, metadata, strict=True):
         number = int(row["image_id"])
-        with Image.open(io.BytesIO(_jpeg(number))) as picture:
+        with Image.open(io.BytesIO(jpeg(number))) as picture:
             pixels = job.preprocess.apply(picture.convert("RGB"))
         np.testing.assert_array_equal(vector, encoder.images(pixels[None])[0].astype(np.float16))
         assert row["caption"] == f"picture {number}"
@@ -197,7 +154,7 @@ def test_equal_ids_are_refused(tmp_path):
     """Two tars whose keys restart name the id, and the parameter that helps."""
     for shard in range(2):
         with (tmp_path / f"{shard:05d}.tar").open("wb") as stream:
-            write_tar(stream, [("000.jpg", _jpeg(shard))])
+            write_tar(stream, [("000.jpg", jpeg(shard))])
 
     with pytest.raises(DataError, match=r"'000'.*shard_key"):
         _embed(make_job(tmp_path, tmp_path / "out"))

@@ -6,7 +6,7 @@ import pytest
 
 from raybench.distributed import backend, shards
 from raybench.distributed.placing import cpus_beside_gpus, cpus_each, gpu_room
-from raybench.distributed.pool import encoders_of_use
+from raybench.distributed.pool import is_small
 from raybench.environment import visible
 from raybench.errors import RequestError
 from raybench.experiments.costs import machine
@@ -98,10 +98,15 @@ def test_generators_and_indexes_on_gpus_do_not_wait_for_each_other(monkeypatch):
             pass
 
 
-def test_small_inputs_are_worth_one_encoder():
-    """Images count by their bytes and texts by their number, however large their file is."""
-    assert encoders_of_use(0, 0) == encoders_of_use(15_999_999, 3_999) == 1
-    assert encoders_of_use(160_000_000, 25_000) == 16
+@pytest.mark.parametrize(
+    ("gpus", "size_bytes", "texts", "expected"),
+    [
+        (0, 0, 0, True), (0, 31_999_999, 7_999, True), (0, 32_000_000, 0, False), (0, 0, 8_000, False), (1, 0, 0, False),
+    ],
+)  # fmt: skip
+def test_small_inputs_go_to_one_process(gpus, size_bytes, texts, expected):
+    """Images count by their bytes and texts by their number, however large their file is; with GPUs there is a pipeline."""
+    assert is_small({"gpus": gpus}, size_bytes, texts) is expected
 
 
 GPUS = [("A", "GPU-11aa"), ("B", "GPU-22bb"), ("C", "GPU-22cc")]

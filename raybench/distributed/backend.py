@@ -1,18 +1,21 @@
-"""The backend on Ray: embedding by a Ray Data pipeline, search by partition actors that serve one index after another."""
+"""The backend on Ray: embedding by one process or a Ray Data pipeline, search by partition actors that serve one index after another."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 from raybench.distributed import embed
 from raybench.distributed.generators import RayGenerators, plan_generators, ray_generators
-from raybench.distributed.pool import encoders_of_use, plan_pool
+from raybench.distributed.one_process import LeftError, OneProcess
+from raybench.distributed.pool import is_small, plan_pool
 from raybench.distributed.runtime import cluster_facts, connected
 from raybench.distributed.shards import ShardedIndex, partition_actors, sharded_index
 from raybench.distributed.tasks import RayWorkers
+from raybench.embedding import local
 from raybench.embedding.job import EmbedJob
 from raybench.embedding.local import Progress
+from raybench.encoders.base import own_packages
 from raybench.environment import environment
 from raybench.generation.worker import Setup
 from raybench.indexes.base import IndexRecipe
@@ -26,13 +29,14 @@ class RayBackend:
     """Works on the Ray that this process is connected to; made by `ray_backend`.
 
     Partition actors stay for the next search, and end before anything else is asked of the cluster: they hold its CPUs, and an
-    embedding or a task would wait for them for ever.
+    pipeline or a task would wait for them for ever.
     """
 
     def __init__(self, lifetime: ExitStack) -> None:
         self._searching = {gpus: lifetime.enter_context(ExitStack()) for gpus in (False, True)}
         self._actors: dict[tuple[int, bool], tuple[Any, ...]] = {}  # by the number of partitions, and whether on GPUs
         self._generators_gpus = 0  # that generators hold now
+        self._one_process = lifetime.enter_context(closing(OneProcess()))
 
     def facts(self) -> dict[str, Any]:
         """The facts of the driver's machine and of the cluster."""
@@ -43,14 +47,20 @@ class RayBackend:
         return RayWorkers(self._end_searches)
 
     def plan(self, threads: int, workers: int, shards: int, size_bytes: int, texts: int) -> str:
-        """The encoder pool, in words; RequestError for a plan that can never be scheduled."""
-        return str(plan_pool(cluster_facts(), threads, workers, shards, encoders_of_use(size_bytes, texts)))
+        """Who will embed, in words; RequestError for a plan that can never be scheduled."""
+        cluster = cluster_facts()
+        pool = plan_pool(cluster, threads, workers, shards)
+        is_one = not workers and is_small(cluster, size_bytes, texts)
+        return f"one process, and where that takes longer than a minute {pool}" if is_one else str(pool)
 
     def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:
         """Embed what is missing of jobs that run with the same packages; their manifests."""
+        cluster, shards = cluster_facts(), sum(len(job.shards) for job in jobs)
+        pool = plan_pool(cluster, max(job.threads for job in jobs), workers, shards)
+        if not workers and is_small(cluster, *_largest(jobs)) and not own_packages(jobs[0].encoder):
+            with suppress(LeftError):
+                return local.embed(jobs, progress, self._one_process.begin())
         self._end_searches()
-        shards, of_use = sum(len(job.shards) for job in jobs), max(map(encoders_of_use, *_inputs(jobs)))
-        pool = plan_pool(cluster_facts(), max(job.threads for job in jobs), workers, shards, of_use)
         return embed.embed(jobs, pool, progress)
 
     @contextmanager
@@ -95,13 +105,13 @@ class RayBackend:
         self._actors = {key: made for key, made in self._actors.items() if kinds and key[1] not in kinds}
 
 
-def _inputs(jobs: Sequence[EmbedJob]) -> tuple[list[int], list[int]]:
-    """Bytes of images and number of texts for each encoder: one after another they pass through the pipeline."""
+def _largest(jobs: Sequence[EmbedJob]) -> tuple[int, int]:
+    """The most bytes of images, and the most texts, that one of the encoders is given."""
     size_bytes, texts = Counter[str](), Counter[str]()
     for job in jobs:
         size_bytes[job.encoder_fingerprint] += sum(shard.size_bytes for shard in job.shards if job.modality == "image")
         texts[job.encoder_fingerprint] += sum(shard.count or 0 for shard in job.shards if job.modality == "text")
-    return list(size_bytes.values()), list(texts.values())
+    return max(size_bytes.values(), default=0), max(texts.values(), default=0)
 
 
 @contextmanager

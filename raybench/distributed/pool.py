@@ -12,9 +12,10 @@ from typing import Any
 from raybench.errors import RequestError
 
 _FEEDING = 0.25  # of the CPUs, kept for the stages around encoders that run on CPUs
-_WORTH_BYTES = 16_000_000  # of input that a second encoder is started for: its process takes ten seconds to import a model's library
-_WORTH_TEXTS = 4_000  # the same of texts, of which a CPU encodes some hundreds a second
-_MANY = 1_000_000
+_SMALL_BYTES = (
+    32_000_000  # of images; below, the starts of a pipeline's processes take longer than embedding with a small model
+)
+_SMALL_TEXTS = 8_000  # of which a CPU encodes some hundreds a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,13 @@ class Pool:
         return f"{self.encoders} encoders ({kind}), {self.decoders} decoders, {self.feeders} readers"
 
 
-def encoders_of_use(size_bytes: int, texts: int) -> int:
-    """How many encoders an input of so many bytes of images and so many texts is worth; at least one."""
-    return max(1, size_bytes // _WORTH_BYTES + texts // _WORTH_TEXTS)
+def is_small(cluster: dict[str, Any], size_bytes: int, texts: int) -> bool:
+    """Whether one process may embed so many bytes of images and so many texts sooner than a pipeline, on a cluster without GPUs."""
+    return not cluster["gpus"] and size_bytes < _SMALL_BYTES and texts < _SMALL_TEXTS
 
 
-def plan_pool(cluster: dict[str, Any], threads: int, workers: int = 0, shards: int = 1, of_use: int = _MANY) -> Pool:
-    """The pool for a cluster; `workers` 0 takes what is there, and no more than are of use.
+def plan_pool(cluster: dict[str, Any], threads: int, workers: int = 0, shards: int = 1) -> Pool:
+    """The pool for a cluster; `workers` 0 takes what is there.
 
     RequestError for a plan that can never be scheduled.
     """
@@ -51,14 +52,14 @@ def plan_pool(cluster: dict[str, Any], threads: int, workers: int = 0, shards: i
     feeders = max(1, min(shards, int(cpus // 4)))
     if gpus:
         _refuse_above(workers, gpus, f"the cluster has {gpus} GPUs and each encoder takes one")
-        encoders, encoder_cpus, encoder_gpus = workers or min(gpus, of_use), 0.0, 1.0
+        encoders, encoder_cpus, encoder_gpus = workers or gpus, 0.0, 1.0
     else:
         largest = float(cluster["largest_node_cpus"])
         if threads > largest:
             raise RequestError(f"threads={threads} per encoder, but the largest node has {largest:g} CPUs; use fewer")
         capacity = int(cpus // threads)
         _refuse_above(workers, capacity, f"{cpus:g} CPUs are room for {capacity} encoders of {threads} threads")
-        encoders, encoder_cpus, encoder_gpus = workers or min(capacity, of_use), threads * (1 - _FEEDING), 0.0
+        encoders, encoder_cpus, encoder_gpus = workers or capacity, threads * (1 - _FEEDING), 0.0
     free = cpus - encoders * encoder_cpus
     decoders = max(1, int(cpus))
     # Half of what is left decodes; readers, writers and commits share the other half.

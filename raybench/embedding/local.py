@@ -1,7 +1,7 @@
-"""The whole embedding in this process, shard after shard: the plainest runner, and the one the others must equal."""
+"""The whole embedding by one process, shard after shard: the plainest runner, and the one the others must equal."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from raybench import storage
@@ -9,32 +9,63 @@ from raybench.embedding import ledger
 from raybench.embedding.chunks import Encoded, encode, prepare, read_chunks
 from raybench.embedding.job import EmbedJob
 from raybench.environment import environment
+from raybench.sources.base import Shard
 
 Progress = Callable[[int, float], None]
 """Called with the number of rows just done, and the share of the input's bytes in shards that are committed."""
 
 
-def embed(jobs: Sequence[EmbedJob], progress: Progress) -> list[dict[str, Any]]:
-    """Embed what is missing of jobs, one encoder after another; their manifests."""
+class OneModel:
+    """Embeds shards with the model of the last job; two are never in memory together."""
+
+    def __init__(self) -> None:
+        self._held: tuple[str, int, Any] | None = None
+        self._told: set[str] = set()  # jobs that have the facts of their encoder
+
+    def shard(self, job: EmbedJob, shard: Shard) -> Iterator[ledger.Timed]:
+        """Embed and commit one shard; what each of its chunks took."""
+        encoder = self._encoder(job)
+        if job.uri not in self._told:
+            ledger.keep_facts(job, dict(encoder.facts))
+            self._told.add(job.uri)
+        chunks: list[Encoded] = []
+        for chunk in read_chunks(job, shard):
+            chunks.append(encode(encoder, prepare(job, chunk), job.dtype))
+            yield ledger.Timed(chunks[-1].rows_in, chunks[-1].busy_s)
+        ledger.commit(job, shard, chunks)
+
+    def _encoder(self, job: EmbedJob) -> Any:
+        if self._held is None or self._held[:2] != (job.encoder_fingerprint, job.threads):
+            self._held = None
+            self._held = (job.encoder_fingerprint, job.threads, job.encoder.load("auto", job.threads))
+        return self._held[2]
+
+
+def embed(
+    jobs: Sequence[EmbedJob],
+    progress: Progress,
+    run: Callable[[EmbedJob, Shard], Iterable[ledger.Timed]] | None = None,
+) -> list[dict[str, Any]]:
+    """Embed what is missing of jobs, one encoder after another; their manifests.
+
+    `run` embeds and commits a shard, and is `OneModel().shard` of this process unless it is given.
+    """
+    run = run or OneModel().shard
     pending = [(job, shard) for job in jobs for shard in ledger.begin(job)]
     pending.sort(key=lambda one: [job.encoder_fingerprint for job in jobs].index(one[0].encoder_fingerprint))
     total_bytes, done_bytes = sum(shard.size_bytes for _, shard in pending), 0
     started = time.perf_counter()
-    held: tuple[str, Any] | None = None
     done = {job.key: ledger.Timed() for job in jobs}
     for job, shard in pending:
-        if held is None or held[0] != job.encoder_fingerprint:
-            held = None  # two models are never in memory together
-            held = (job.encoder_fingerprint, job.encoder.load("auto", job.threads))
-            for other in jobs:
-                if other.encoder_fingerprint == job.encoder_fingerprint:
-                    ledger.keep_facts(other, dict(held[1].facts))
-        chunks: list[Encoded] = []
-        for chunk in read_chunks(job, shard):
-            chunks.append(encode(held[1], prepare(job, chunk), job.dtype))
-            done[job.key] += ledger.Timed(chunks[-1].rows_in, chunks[-1].busy_s)
-            progress(chunks[-1].rows_in, share(done_bytes, total_bytes))
-        ledger.commit(job, shard, chunks)
+        rows = 0
+        try:
+            for timed in run(job, shard):
+                done[job.key] += timed
+                rows += timed.rows
+                progress(timed.rows, share(done_bytes, total_bytes))
+        except BaseException:
+            progress(-rows, share(done_bytes, total_bytes))  # they are lost with the shard
+            raise
         done_bytes += shard.size_bytes
         progress(0, share(done_bytes, total_bytes))
     stages = {"embed_s": round(time.perf_counter() - started, 3), "pipeline": [job.key for job in jobs]}
