@@ -206,6 +206,33 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "present", "absent"),
+    [
+        (
+            "run",
+            [
+                "embed images and texts",
+                "experiments over",
+                "generate with",
+                "make and measure raybench:scenes-hard with",
+            ],
+            [],
+        ),
+        ("embed", ["embed images with"], ["experiments", "generate", "texts", "measure"]),
+        ("generate", ["embed images and texts", "generate with"], ["experiments over", "measure"]),
+    ],
+)
+def test_a_plan_lists_what_its_command_does(command, present, absent, tmp_path, capsys):
+    """And nothing that only another one would do."""
+    more = ("--set", "generate={generator: echo()}", "--set", "hard={recipes: [raybench:scenes-hard]}")
+    code, out, told = _call(command, _file(tmp_path), "--out", str(tmp_path / "out"), "--dry-run", *more, capsys=capsys)
+
+    assert code == 0, told
+    assert all(words in out for words in present), out
+    assert not any(words in out for words in absent), out
+
+
 def test_a_run_ends_with_one_json_object_and_a_rerun_repeats_it(tmp_path, capsys):
     """ok, report and records; every number is the mean of its queries' values; a rerun changes nothing."""
     arguments = ("run", _file(tmp_path), "--out", str(tmp_path / "out"), "--local", "--json", "--set", "seed=3")

@@ -27,7 +27,7 @@ def command(evaluation: str, out: str, settings: tuple[str, ...], local: bool, d
         raise click.UsageError(f"{evaluation} is an evaluation of vectors: there is nothing to embed; use raybench run")
     out = storage.absolute(out)
     if dry_run:
-        evaluate.print_plan(loaded, out, as_json=as_json)
+        evaluate.print_plan(loaded, out, "embed", as_json=as_json)
         return
     check_writable(out)
     from raybench.experiments.prepared import embed_images, prepare

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from raybench.experiments.backend import Backend
     from raybench.experiments.evaluation import Evaluation
     from raybench.experiments.gold import GoldBackend
+    from raybench.experiments.plan import PlannedCommand
     from raybench.experiments.run_file import Run
     from raybench.experiments.vector_evaluation import VectorEvaluation
     from raybench.experiments.workers import Workers
@@ -198,12 +199,14 @@ def print_tables(made: "Run") -> None:
         click.echo(f"warning: {warning}")
 
 
-def print_plan(evaluation: "Evaluation | VectorEvaluation", out: str, *, as_json: bool) -> None:
-    """What a run would read, make and use; nothing is started or written."""
+def print_plan(
+    evaluation: "Evaluation | VectorEvaluation", out: str, command: "PlannedCommand" = "run", *, as_json: bool
+) -> None:
+    """What a command would read, make and use; nothing is started or written."""
     from raybench import storage
     from raybench.experiments.plan import plan
 
-    content = plan(evaluation, out)
+    content = plan(evaluation, out, command)
     click.echo(f"{evaluation.name} into {out}")
     for line in content["lines"]:
         click.echo(f"  {line}")

@@ -48,7 +48,7 @@ def command(
         raise RequestError(f"{evaluation} has no section generate; add one, or give --generator")
     out = storage.absolute(out)
     if dry_run:
-        evaluate.print_plan(loaded, out, as_json=as_json)
+        evaluate.print_plan(loaded, out, "generate", as_json=as_json)
         return
     check_writable(out)
     prepared = prepare(loaded, out)

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from raybench import storage
 from raybench.environment import available_cores, parse_bytes
-from raybench.experiments.evaluation import Chosen, Evaluation, Sections, tuned_indexes
+from raybench.experiments.evaluation import Chosen, Evaluation, Generate, Sections, tuned_indexes
 from raybench.experiments.references import references
 from raybench.experiments.vector_evaluation import VectorEvaluation
 from raybench.indexes import INDEXES
@@ -15,18 +15,36 @@ from raybench.sources import SOURCES
 from raybench.sources.tables import qrels_table, queries_table
 from raybench.spec import Spec
 
+PlannedCommand = Literal["run", "embed", "generate"]
 
-def plan(evaluation: Evaluation | VectorEvaluation, out: str) -> dict[str, Any]:
-    """What would be done; `lines` says it in words. Raises RequestError where a place cannot be read."""
+
+def plan(evaluation: Evaluation | VectorEvaluation, out: str, command: PlannedCommand = "run") -> dict[str, Any]:
+    """What a command would do; `lines` says it in words. Raises RequestError where a place cannot be read."""
     check_readable(out)
-    return _of_images(evaluation, out) if isinstance(evaluation, Evaluation) else _of_vectors(evaluation, out)
+    return _of_images(evaluation, out, command) if isinstance(evaluation, Evaluation) else _of_vectors(evaluation, out)
 
 
-def _of_images(evaluation: Evaluation, out: str) -> dict[str, Any]:
+def _of_images(evaluation: Evaluation, out: str, command: PlannedCommand) -> dict[str, Any]:
     """Shards, bytes and experiments."""
-    recipe = SOURCES.make(evaluation.images)
-    lines: list[str] = []
-    content: dict[str, Any] = {"name": evaluation.name, "images": evaluation.images, "lines": lines}
+    content: dict[str, Any] = {"name": evaluation.name, "images": evaluation.images}
+    lines = _input(evaluation, out, content)
+    what = "images" if command == "embed" else "images and texts"
+    content |= {"encoders": list(evaluation.encoders), "lines": lines}
+    lines += [f"embed {what} with {encoder}" for encoder in evaluation.encoders]
+    if command == "run":
+        lines += _experiments(evaluation, content)
+        lines += _sections(evaluation, evaluation.directions, evaluation.encoders, evaluation.grid.transforms)
+    if command != "embed" and evaluation.generate is not None:
+        lines += _generated(evaluation.generate)
+    if command == "run" and evaluation.hard is not None:
+        encoders = evaluation.hard.encoders or evaluation.encoders
+        lines.append(f"make and measure {', '.join(evaluation.hard.recipes)} with {', '.join(encoders)}")
+    return content
+
+
+def _input(evaluation: Evaluation, out: str, content: dict[str, Any]) -> list[str]:
+    """What would be read; its numbers go into the content."""
+    recipe, lines = SOURCES.make(evaluation.images), []
     datasets = storage.join(out, "datasets")
     if recipe.is_ready(datasets):
         shards = recipe.open(datasets).plan()
@@ -38,35 +56,37 @@ def _of_images(evaluation: Evaluation, out: str) -> dict[str, Any]:
         queries, qrels = queries_table(evaluation.queries), qrels_table(evaluation.qrels)
         content |= {"queries": len(queries), "judgments": len(qrels)}
         lines.append(f"ask {len(queries)} queries with {len(qrels)} judgments")
+    return lines
+
+
+def _experiments(evaluation: Evaluation, content: dict[str, Any]) -> list[str]:
+    """How many there are; the number goes into the content."""
+    lines, grid = [], evaluation.grid
     if evaluation.published is not None:
         published = references(evaluation.published)
         told = sum(one.is_of(encoder) for one in published for encoder in evaluation.encoders)
         lines.append(f"compare with {len(published)} published numbers, {told} of them of encoders that are embedded")
-    experiments = (
-        len(evaluation.directions)
-        * len(evaluation.encoders)
-        * len(evaluation.grid.transforms)
-        * len(evaluation.grid.indexes)
-    )
-    content |= {"encoders": list(evaluation.encoders), "experiments": experiments, "shards_of_index": evaluation.shards}
-    lines += [f"embed images and texts with {encoder}" for encoder in evaluation.encoders]
+    count = math.prod(map(len, (evaluation.directions, evaluation.encoders, grid.transforms, grid.indexes)))
+    content |= {"experiments": count, "shards_of_index": evaluation.shards}
     lines.append(
-        f"{experiments} experiments over {evaluation.shards} index shards, each with "
+        f"{count} experiments over {evaluation.shards} index shards, each with "
         f"{len(evaluation.measures)} measures: {', '.join(evaluation.measures)}"
     )
-    lines += _sections(evaluation, evaluation.directions, evaluation.encoders, evaluation.grid.transforms)
-    if evaluation.generate is not None:
-        asked = evaluation.generate
-        lines.append(
-            f"generate with {asked.generator}: at most {asked.queries} queries, prompts {', '.join(asked.prompts)}, each with "
-            f"{', '.join(asked.contexts)}; {asked.pictures} pictures by {asked.index}"
-        )
-        dial = INDEXES.make(asked.index).dial
-        if dial is not None and dial.is_needed and Spec.parse(asked.index).at is None:
-            lines.append(f"tune the effort of {asked.index} with half of the queries first, and answer others")
-        if asked.alone.queries:
-            lines.append(f"time {asked.alone.queries} answers one at a time")
-    return content
+    return lines
+
+
+def _generated(asked: Generate) -> list[str]:
+    what = (
+        f"generate with {asked.generator}: at most {asked.queries} queries, prompts {', '.join(asked.prompts)}, each with "
+        f"{', '.join(asked.contexts)}; {asked.pictures} pictures by {asked.index}"
+    )
+    lines = [what]
+    dial = INDEXES.make(asked.index).dial
+    if dial is not None and dial.is_needed and Spec.parse(asked.index).at is None:
+        lines.append(f"tune the effort of {asked.index} with half of the queries first, and answer others")
+    if asked.alone.queries:
+        lines.append(f"time {asked.alone.queries} answers one at a time")
+    return lines
 
 
 def _sections(
