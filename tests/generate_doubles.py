@@ -18,8 +18,9 @@ from raybench.experiments import evaluation_file as files
 from raybench.experiments import runner
 from raybench.experiments.backend import Backend, LocalBackend
 from raybench.experiments.drawn import cell_of
+from raybench.experiments.embedded import embed_all
 from raybench.experiments.generate_plan import plan
-from raybench.experiments.prepared import embed_all, prepare
+from raybench.experiments.prepared import prepare
 from raybench.experiments.reporting import Silent
 from raybench.experiments.run_file import Run
 from raybench.generation.base import Answer, Ask, Decoding, Generator

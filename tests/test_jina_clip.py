@@ -19,7 +19,8 @@ from raybench.encoders.jina_clip import PACKAGES, JinaClip
 from raybench.encoders.model_files import folder_digest
 from raybench.errors import RequestError, WorkError
 from raybench.experiments import evaluation_file as files
-from raybench.experiments.prepared import embed_images, prepare
+from raybench.experiments.embedded import embed_images
+from raybench.experiments.prepared import prepare
 from raybench.experiments.reporting import Silent
 
 COMMITS = {

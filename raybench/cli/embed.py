@@ -30,7 +30,8 @@ def command(evaluation: str, out: str, settings: tuple[str, ...], local: bool, d
         evaluate.print_plan(loaded, out, "embed", as_json=as_json)
         return
     check_writable(out)
-    from raybench.experiments.prepared import embed_images, prepare
+    from raybench.experiments.embedded import embed_images
+    from raybench.experiments.prepared import prepare
 
     prepared = prepare(loaded, out)
     with evaluate.backend(local=local) as worker:

@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raybench.distributed.placing import cpus_each
-from raybench.distributed.runtime import cluster_facts, failures_explained
+from raybench.distributed.runtime import failures_explained
 from raybench.embedding.job import EmbedJob
 from raybench.embedding.ledger import Timed
-from raybench.embedding.local import OneModel
+from raybench.embedding.local import ShardEmbedder
 from raybench.sources.base import Shard
 
 _PATIENCE_S = 60  # of encoding, about twice what a pipeline's processes take to start
-_SHARE = 0.05  # of a node's CPUs, logically: it stays beside the partitions of an index, and works while they wait
 
 
 class LeftError(Exception):
@@ -78,9 +77,12 @@ def _get(reference: Any) -> Any:
 
 
 def _start(threads: int) -> Any:
+    # It reserves nothing, since it stays beside tasks, partitions and generators that share out whole nodes, and works while they
+    # wait. So it is told where there are CPUs: a head often has none.
+    node = max(ray.nodes(), key=lambda node: (node["Alive"], node["Resources"].get("CPU", 0)))["NodeID"]
     # A worker without a GPU must not see one, or the first library that looks for it takes GPU 0.
     variables = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
-    cpus = cpus_each(1, cluster_facts()["node_cpus"], _SHARE)
-    return ray.remote(num_cpus=cpus, max_restarts=0, max_task_retries=0, runtime_env={"env_vars": variables})(
-        OneModel
-    ).remote()
+    return ray.remote(
+        num_cpus=0, max_restarts=0, max_task_retries=0, runtime_env={"env_vars": variables},
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True),
+    )(ShardEmbedder).remote()  # fmt: skip

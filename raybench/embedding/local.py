@@ -8,6 +8,7 @@ from raybench import storage
 from raybench.embedding import ledger
 from raybench.embedding.chunks import Encoded, encode, prepare, read_chunks
 from raybench.embedding.job import EmbedJob
+from raybench.encoders.base import Encoder
 from raybench.environment import environment
 from raybench.sources.base import Shard
 
@@ -15,30 +16,35 @@ Progress = Callable[[int, float], None]
 """Called with the number of rows just done, and the share of the input's bytes in shards that are committed."""
 
 
-class OneModel:
-    """Embeds shards with the model of the last job; two are never in memory together."""
+class HeldModel:
+    """The model of the last job; the one before it is let go first, so that two are never in memory together."""
 
     def __init__(self) -> None:
-        self._held: tuple[str, int, Any] | None = None
-        self._told: set[str] = set()  # jobs that have the facts of their encoder
+        self._held: tuple[str, int, Encoder] | None = None
+
+    def of(self, job: EmbedJob) -> Encoder:
+        """The job's model, loaded if another one is held."""
+        if self._held is None or self._held[:2] != (job.encoder_fingerprint, job.threads):
+            self._held = None
+            self._held = (job.encoder_fingerprint, job.threads, job.encoder.load("auto", job.threads))
+        return self._held[2]
+
+
+class ShardEmbedder:
+    """Embeds shard after shard in this process."""
+
+    def __init__(self) -> None:
+        self._model = HeldModel()
 
     def shard(self, job: EmbedJob, shard: Shard) -> Iterator[ledger.Timed]:
         """Embed and commit one shard; what each of its chunks took."""
-        encoder = self._encoder(job)
-        if job.uri not in self._told:
-            ledger.keep_facts(job, dict(encoder.facts))
-            self._told.add(job.uri)
+        encoder = self._model.of(job)
+        ledger.keep_facts(job, dict(encoder.facts))
         chunks: list[Encoded] = []
         for chunk in read_chunks(job, shard):
             chunks.append(encode(encoder, prepare(job, chunk), job.dtype))
             yield ledger.Timed(chunks[-1].rows_in, chunks[-1].busy_s)
         ledger.commit(job, shard, chunks)
-
-    def _encoder(self, job: EmbedJob) -> Any:
-        if self._held is None or self._held[:2] != (job.encoder_fingerprint, job.threads):
-            self._held = None
-            self._held = (job.encoder_fingerprint, job.threads, job.encoder.load("auto", job.threads))
-        return self._held[2]
 
 
 def embed(
@@ -48,9 +54,9 @@ def embed(
 ) -> list[dict[str, Any]]:
     """Embed what is missing of jobs, one encoder after another; their manifests.
 
-    `run` embeds and commits a shard, and is `OneModel().shard` of this process unless it is given.
+    `run` embeds and commits a shard, and is `ShardEmbedder().shard` of this process unless it is given.
     """
-    run = run or OneModel().shard
+    run = run or ShardEmbedder().shard
     pending = [(job, shard) for job in jobs for shard in ledger.begin(job)]
     pending.sort(key=lambda one: [job.encoder_fingerprint for job in jobs].index(one[0].encoder_fingerprint))
     total_bytes, done_bytes = sum(shard.size_bytes for _, shard in pending), 0

@@ -27,10 +27,11 @@ from raybench.experiments.answered import Answered, answer_all, is_done, read
 from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Asked
 from raybench.experiments.drawn import cell_of
+from raybench.experiments.embedded import Embedded
 from raybench.experiments.evaluation import Evaluation, Generate, Tune
 from raybench.experiments.generate_plan import Planned, plan
 from raybench.experiments.generators import Generators
-from raybench.experiments.prepared import Embedded, Prepared
+from raybench.experiments.prepared import Prepared
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
 from raybench.experiments.tuning import tuned_sheet

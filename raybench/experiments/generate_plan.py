@@ -15,9 +15,10 @@ from raybench.experiments.asked_questions import Shot, examples_of, questions_of
 from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Cell
 from raybench.experiments.drawn import Drawn, Shown, draw, known, show, with_effort
+from raybench.experiments.embedded import Embedded
 from raybench.experiments.evaluation import Generate, Tune
 from raybench.experiments.picture_copies import Copied, copy_pictures
-from raybench.experiments.prepared import Embedded, Prepared
+from raybench.experiments.prepared import Prepared
 from raybench.experiments.reporting import Reporter
 from raybench.generation import GENERATORS
 from raybench.generation.base import GeneratorRecipe

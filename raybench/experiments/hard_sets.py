@@ -12,10 +12,11 @@ from typing import Any
 from raybench.errors import RequestError
 from raybench.experiments import curate, recipe
 from raybench.experiments.backend import Backend
+from raybench.experiments.embedded import embed_ahead
 from raybench.experiments.evaluation import Evaluation, Hard
 from raybench.experiments.paired import compare
 from raybench.experiments.pairing import Stored, stored_experiments
-from raybench.experiments.prepared import Prepared, embed_ahead, prepare
+from raybench.experiments.prepared import Prepared, prepare
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Cell, Run, Sheet
 from raybench.metrics import parse_measure

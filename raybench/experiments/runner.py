@@ -19,13 +19,14 @@ from raybench.errors import DataError, IndexRequestError, WorkError
 from raybench.experiments import judgments
 from raybench.experiments.backend import Backend
 from raybench.experiments.cell import Asked, Cells
+from raybench.experiments.embedded import Embedded, embed_all
 from raybench.experiments.evaluation import Evaluation, Tune
 from raybench.experiments.experiment import Experiment, measure_experiment
 from raybench.experiments.generate import generate as generate_answers
 from raybench.experiments.generate_plan import check_questions
 from raybench.experiments.hard_sets import measure_hard_sets
 from raybench.experiments.paired_sheets import encoder_sheets, stored_of_run
-from raybench.experiments.prepared import Embedded, Prepared, embed_all
+from raybench.experiments.prepared import Prepared
 from raybench.experiments.references import beside_published
 from raybench.experiments.reporting import Reporter
 from raybench.experiments.run_file import Run
