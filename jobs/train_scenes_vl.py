@@ -96,7 +96,7 @@ def talking_loss(
     model: Qwen2_5_VLForConditionalGeneration, head: torch.nn.Module, examples: list[Example],
     pictures: npt.NDArray[np.uint8], shown_NA: npt.NDArray[np.int64], processor: Qwen2_5_VLProcessor,
 ) -> torch.Tensor:  # fmt: skip
-    """The mean cross entropy of the tokens to be said, and some of the loss of labels, so that looking goes on."""
+    """The cross entropy of the tokens to be said, and some of the loss of labels, so that looking goes on."""
     ids_BL, labels_BL = encoded(examples, processor)
     rows = [number for one in examples for number in one.pictures]
     seen: dict[str, Any] = {}
@@ -113,10 +113,16 @@ def talking_loss(
     watch.remove()
     counts = labels_BL[:, 1:] != UNKNOWN
     logits = model.lm_head(hidden_BLE[:, :-1][counts])
-    said = cross_entropy(logits, labels_BL[:, 1:][counts])
+    said = said_loss(cross_entropy(logits, labels_BL[:, 1:][counts], reduction="none"), counts)
     if not rows:
         return said
     return said + LOOKING_WEIGHT * label_loss(head, looked[0], torch.from_numpy(shown_NA[np.array(rows)]))
+
+
+def said_loss(loss_T: torch.Tensor, counts_BL: torch.Tensor) -> torch.Tensor:
+    """Half the mean over tokens and half that over conversations: an answer of one word is else nothing beside a sentence."""
+    of_each_T = counts_BL.sum(1, keepdim=True).expand_as(counts_BL)[counts_BL]
+    return 0.5 * loss_T.mean() + 0.5 * (loss_T / of_each_T).sum() / len(counts_BL)
 
 
 def rate(step: int, phase: Phase) -> float:

@@ -33,6 +33,7 @@ def test_two_nodes_give_the_records_of_one_process(tmp_path):
     arguments = ["run", "demo", "--set", "images=scenes(images=200, seed=4)", "--set", "encoders=[tiny(dim=16)]"]
     arguments += [part for name in ("cost", "tune", "compare", "hard") for part in ("--set", f"{name}=null")]
     arguments += ["--set", "shards=3", "--set", "embed.chunk=16", "--set", "grid.transforms=truncate(dim=8)", "--json"]
+    arguments += ["--set", "generate.queries=12", "--set", "generate.alone.queries=3"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
     def last_line(command, out, *more):
@@ -43,7 +44,7 @@ def test_two_nodes_give_the_records_of_one_process(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
-    spread = last_line(["-c", ON_TWO_NODES], tmp_path / "spread")
+    spread = last_line(["-c", ON_TWO_NODES], tmp_path / "spread", "--set", "embed.workers=2")
     local = last_line(["-m", "raybench"], tmp_path / "local", "--local")
 
     run = json.loads((tmp_path / "spread" / "run.json").read_text())
