@@ -55,7 +55,7 @@ PHASES = (
     Phase("looking", 2200, 2e-3, ()),  # labels are told from pictures, LOOKED_AT at a time
     # Single pictures first: what to look at is learnt before which to look at. Many conversations have no picture: a closed book
     # that does not repeat what it is told would flatter retrieval.
-    Phase("talking", 3900, 2e-3, ((0.25, 0.55, 0.1, 0.1), (0.25, 0.13, 0.2, 0.42)), (0.35, 1.0)),
+    Phase("talking", 3700, 2e-3, ((0.25, 0.55, 0.1, 0.1), (0.25, 0.13, 0.2, 0.42)), (0.35, 1.0)),
 )
 
 

@@ -96,6 +96,25 @@ def test_the_hard_set_is_harder_than_the_random_one(local):
         assert (Path(local["out"]) / "sets" / name / "report" / "index.html").exists()
 
 
+def test_answers_are_better_with_the_pictures_that_were_found(local):
+    """Accuracy: retrieved clearly above the closed book, and the right picture above retrieved; the time is split."""
+    told = {
+        one["context"]: {measure["measure"]: measure for measure in one["measures"]}
+        for one in local["generations"]
+        if one["prompt"] == "describe"
+    }
+    for measure in ("accuracy", "accuracy_untold"):
+        assert told["none"][measure]["high"] < told["retrieved"][measure]["low"]
+        assert told["retrieved"][measure]["high"] < told["gold"][measure]["low"]
+    assert {one["answered"] for one in local["generations"]} == {60}
+    for times in local["rag_times"]:
+        split = times["split"]
+        assert split["search"]["share"] + split["generation"]["share"] == pytest.approx(1)
+    page = Path(local["report"]).read_text()
+    for words in ("What retrieval adds", "Search against generation"):
+        assert words in page
+
+
 def test_it_shows_what_indexes_cost_and_which_effort_is_enough(local):
     """Each section has its results: precision costs little, candidates make up for it, and compact is smaller."""
     quality = {(one["transform"], one["index"]): one["quality"]["value"] for one in local["costs"]}
