@@ -126,7 +126,8 @@ def test_wrong_requests_are_refused():
 @pytest.mark.parametrize("shards", [1, 2, 8])
 def test_partition_actors_answer_as_one_process_does(shards, ray_cluster, collection):
     """1, 2 and 8 partition actors give the ids, scores and ranks of one scan in this process."""
-    from raybench.distributed.shards import partition_actors, sharded_index
+    from raybench.distributed.partition_actors import partition_actors
+    from raybench.distributed.shards import sharded_index
     from raybench.transforms import Float16
 
     queries_QD = _unit(np.random.default_rng(1), 2_100, 24)
@@ -147,7 +148,8 @@ def test_partition_actors_answer_as_one_process_does(shards, ray_cluster, collec
 @pytest.mark.ray
 def test_actors_serve_one_index_after_another(ray_cluster, collection):
     """The same actors answer for another transform, and for the first one again, as if they were new."""
-    from raybench.distributed.shards import partition_actors, sharded_index
+    from raybench.distributed.partition_actors import partition_actors
+    from raybench.distributed.shards import sharded_index
     from raybench.transforms import Float16, Truncate
 
     queries_QD = _unit(np.random.default_rng(4), 50, 24)
@@ -168,7 +170,8 @@ def test_killing_a_partition_actor_changes_nothing(ray_cluster, collection):
 
     import ray
 
-    from raybench.distributed.shards import partition_actors, sharded_index
+    from raybench.distributed.partition_actors import partition_actors
+    from raybench.distributed.shards import sharded_index
     from raybench.transforms import Float16
 
     queries_QD = _unit(np.random.default_rng(2), 12_000, 24)

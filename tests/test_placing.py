@@ -4,7 +4,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from raybench.distributed import backend, shards
+from raybench.distributed import backend, partition_actors
 from raybench.distributed.placing import cpus_beside_gpus, cpus_each, gpu_room
 from raybench.distributed.pool import is_small
 from raybench.environment import visible
@@ -56,7 +56,7 @@ def test_an_actor_with_gpus_lies_on_one_node():
 )
 def test_no_partition_is_larger_than_a_node(count, gpus, expected):
     """One partition on nine nodes gets the threads of one of them, not of all."""
-    assert shards._actor_cpus(count, NINE, gpus=gpus) == (expected, expected)
+    assert partition_actors._actor_cpus(count, NINE, gpus=gpus) == (expected, expected)
 
 
 def test_generators_and_indexes_on_gpus_do_not_wait_for_each_other(monkeypatch):
@@ -93,7 +93,7 @@ def test_generators_and_indexes_on_gpus_do_not_wait_for_each_other(monkeypatch):
     for held, expected in ((1, "generators hold 1 of the 1 .*generate.workers"), (0, "the cluster has 1; use fewer")):
         with (
             pytest.raises(RequestError, match=expected),
-            shards.partition_actors(2, NINE, gpus=True, generators_gpus=held),
+            partition_actors.partition_actors(2, NINE, gpus=True, generators_gpus=held),
         ):
             pass
 

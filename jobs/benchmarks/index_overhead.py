@@ -25,8 +25,9 @@ from peer_rounds import alone
 from raybench import storage
 from raybench.arrays import FloatMatrix, Vectors
 from raybench.collection import Collection, open_collection
+from raybench.distributed.partition_actors import partition_actors
 from raybench.distributed.runtime import cluster_facts, connected
-from raybench.distributed.shards import partition_actors, sharded_index
+from raybench.distributed.shards import sharded_index
 from raybench.formats import open_vectors
 from raybench.formats.base import read_rows
 from raybench.indexes import INDEXES

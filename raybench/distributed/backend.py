@@ -8,9 +8,10 @@ from typing import Any
 from raybench.distributed import embed
 from raybench.distributed.generators import RayGenerators, plan_generators, ray_generators
 from raybench.distributed.one_process import LeftError, OneProcess
+from raybench.distributed.partition_actors import partition_actors
 from raybench.distributed.pool import is_small, plan_pool
 from raybench.distributed.runtime import cluster_facts, connected
-from raybench.distributed.shards import ShardedIndex, partition_actors, sharded_index
+from raybench.distributed.shards import ShardedIndex, sharded_index
 from raybench.distributed.tasks import RayWorkers
 from raybench.embedding import local
 from raybench.embedding.job import EmbedJob

@@ -7,12 +7,10 @@ processes costs more than building small partitions. Queries are put into the ob
 are merged in a tree of tasks; the driver receives final neighbours only.
 """
 
-import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -21,10 +19,9 @@ import numpy.typing as npt
 import ray
 
 from raybench.arrays import FloatMatrix, Neighbors
-from raybench.distributed.placing import cpus_beside_gpus, cpus_each
 from raybench.distributed.runtime import failures_explained
 from raybench.errors import RequestError, WorkError
-from raybench.indexes.base import Activity, FullIndex, Held, IndexRecipe, add_held
+from raybench.indexes.base import Activity, Held, IndexRecipe, add_held
 from raybench.indexes.joined import join_scores, split_rows
 from raybench.indexes.partition import Partition
 from raybench.indexes.stored import RowSource
@@ -35,47 +32,8 @@ from raybench.transforms import Transform
 _QUERIES_PER_BLOCK = 1_024  # large enough that Ray's overhead per call is small against the matrix product
 _BLOCKS_UNDER_WAY = 2  # per actor: one that computes and one that waits
 _MERGE_FAN_IN = 8
-_RESTARTS = 3
+_RETRIES = 3
 _READY_S = 600  # a partition that has not loaded by then will not
-_ACTOR_SHARE = 0.75  # of a node's CPUs; the rest merges
-
-
-class _Worker:
-    """Holds the partition that it was last asked about."""
-
-    def __init__(self) -> None:
-        self.held: tuple[Partition, FullIndex] | None = None
-        self.last = Activity()
-
-    def _index(self, partition: Partition) -> FullIndex:
-        if self.held is None or self.held[0] != partition:
-            self.held = None  # let go of the old rows before the new ones are read
-            self.held = (partition, partition.open())
-        return self.held[1]
-
-    def process(self) -> int:
-        return os.getpid()
-
-    def held_bytes(self, partition: Partition) -> Held:
-        return self._index(partition).held_bytes
-
-    def search(self, partition: Partition, queries_QD: FloatMatrix, k: int, effort: int | None) -> Neighbors:
-        index, started = self._index(partition), time.perf_counter()
-        found = index.search(queries_QD, k, effort)
-        [activity] = index.last_search()
-        self.last = replace(activity, queries=len(queries_QD), seconds=time.perf_counter() - started)
-        return found
-
-    def last_search(self) -> Activity:
-        return self.last
-
-    def score(self, partition: Partition, queries_QD: FloatMatrix, pairs: Pairs) -> npt.NDArray[np.float64]:
-        return self._index(partition).score(queries_QD, pairs)
-
-    def count(
-        self, partition: Partition, queries_QD: FloatMatrix, pairs: Pairs, score_P: npt.NDArray[np.float64]
-    ) -> Counts:
-        return self._index(partition).count(queries_QD, pairs, score_P)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +46,7 @@ class ShardedIndex:
 
     def search(self, queries_QD: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
         """The best k rows over all partitions; the same ids and scores whatever their number."""
-        merge_task = ray.remote(num_cpus=0.01, max_retries=_RESTARTS)(_merge)
+        merge_task = ray.remote(num_cpus=0.01, max_retries=_RETRIES)(_merge)
 
         def ask(block: FloatMatrix) -> list[Any]:
             reference = ray.put(block)
@@ -155,42 +113,6 @@ def _get(references: Any) -> Any:
         return ray.get(references)
 
 
-@contextmanager
-def partition_actors(
-    shards: int, cluster: dict[str, Any], *, gpus: bool = False, generators_gpus: int = 0
-) -> Iterator[tuple[Any, ...]]:
-    """Actors for up to so many partitions, each with a GPU of its own where `gpus`; they end with the block.
-
-    RequestError where there are fewer GPUs than partitions, less those that generators hold: it would wait for ever.
-    """
-    there = sum(cluster["node_gpus"])
-    if gpus and shards > there - generators_gpus:
-        if generators_gpus:
-            raise RequestError(
-                f"{shards} partitions need a GPU each, and generators hold {generators_gpus} of the {there} of this cluster; "
-                "start fewer with generate.workers, or search an index on CPUs"
-            )
-        raise RequestError(f"{shards} partitions need a GPU each, and the cluster has {there}; use fewer shards")
-    cpus, threads = _actor_cpus(shards, cluster, gpus=gpus)
-    # A CPU worker must not see GPUs, or the first library that looks for one takes GPU 0.
-    hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
-    runtime_env = {"env_vars": hidden | {"OMP_NUM_THREADS": str(threads)}}
-    actor_class = ray.remote(
-        num_cpus=cpus,
-        num_gpus=int(gpus),
-        max_restarts=_RESTARTS,
-        max_task_retries=_RESTARTS,
-        scheduling_strategy="SPREAD",
-        runtime_env=runtime_env,
-    )(_Worker)
-    actors = tuple(actor_class.remote() for _ in range(shards))
-    try:
-        yield actors
-    finally:
-        for actor in actors:
-            ray.kill(actor)
-
-
 def sharded_index(
     actors: Sequence[Any], collection: RowSource, transform: Transform, recipe: IndexRecipe, out: str = ""
 ) -> ShardedIndex:
@@ -206,14 +128,3 @@ def sharded_index(
     except TimeoutError as error:
         raise WorkError(f"{len(parts)} partitions were not ready in {_READY_S} s; use fewer shards") from error
     return ShardedIndex(parts, add_held(sizes))
-
-
-def _actor_cpus(actors: int, cluster: dict[str, Any], *, gpus: bool) -> tuple[float, int]:
-    """Logical CPUs and threads of one partition: whole threads where there is room, else a share of one."""
-    node_cpus, node_gpus = cluster["node_cpus"], cluster["node_gpus"]
-    if gpus:
-        room = max(0.01, int(cpus_beside_gpus(1, actors, node_cpus, node_gpus, _ACTOR_SHARE) * 100) / 100)
-    else:
-        room = cpus_each(actors, node_cpus, _ACTOR_SHARE)
-    threads = max(1, int(room))
-    return min(float(threads), room), threads

@@ -8,14 +8,21 @@ Axes: B batch, H height, W width, C channels (red, green, blue), D dimensions.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from raybench.encoders.preprocess import Preprocess
+from raybench.errors import RequestError, suggest
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def check_precision(precision: str) -> None:
+    """RequestError for one that is not known."""
+    if precision not in get_args(Precision):
+        raise RequestError(f"precision={precision!r} is not known; {suggest(precision, get_args(Precision))}")
 
 
 class Encoder(Protocol):

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from raybench.encoders import image_processors, model_files
-from raybench.encoders.base import Encoder, Precision
+from raybench.encoders.base import Encoder, Precision, check_precision
 from raybench.encoders.preprocess import Preprocess
 from raybench.encoders.text_rules import TEXT_RULES, TextRule, tokenize
-from raybench.errors import RequestError, WorkError, suggest
+from raybench.errors import RequestError, WorkError
 from raybench.spec import content_key
 
 _INSTEAD = 'download it where there is a network and give the folder, as in huggingface("/path/to/folder")'
@@ -42,10 +42,7 @@ class HuggingFace:
 
     def check(self) -> None:
         """Everything that needs no hub: the name's form, a local folder's files, pinned code, parameters in range."""
-        if self.precision not in get_args(Precision):
-            raise RequestError(
-                f"precision={self.precision!r} is not known; {suggest(self.precision, get_args(Precision))}"
-            )
+        check_precision(self.precision)
         if self.padding not in (None, "longest", "max_length"):
             raise RequestError(f"padding={self.padding!r} is not known; use 'longest' or 'max_length'")
         if self.max_length is not None and self.max_length < 1:

@@ -14,12 +14,12 @@ middle of it, the first `dim` dimensions, brought to unit length.
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from raybench.encoders import jina_files, model_files, packages
-from raybench.encoders.base import Encoder, Precision
+from raybench.encoders.base import Encoder, Precision, check_precision
 from raybench.encoders.preprocess import Preprocess
-from raybench.errors import RequestError, suggest
+from raybench.errors import RequestError
 from raybench.spec import content_key
 
 PACKAGES = ("transformers==4.57.6", "huggingface-hub==0.36.2", "tokenizers==0.22.2", "einops==0.8.2", "peft==0.18.1", "accelerate==1.12.0")  # fmt: skip
@@ -56,10 +56,7 @@ class JinaClip:
 
     def check(self) -> None:
         """That running the model's code is asked for, and that what runs is pinned."""
-        if self.precision not in get_args(Precision):
-            raise RequestError(
-                f"precision={self.precision!r} is not known; {suggest(self.precision, get_args(Precision))}"
-            )
+        check_precision(self.precision)
         if not 1 <= self.dim <= _LARGEST or not 1 <= self.max_length <= 8192:
             raise RequestError(
                 f"dim={self.dim} must be from 1 to {_LARGEST}, and max_length={self.max_length} from 1 to 8192"

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from raybench.encoders import model_files, openclip_catalog
-from raybench.encoders.base import Encoder, Precision
+from raybench.encoders.base import Encoder, Precision, check_precision
 from raybench.encoders.openclip_preprocess import merged
 from raybench.encoders.preprocess import Preprocess
 from raybench.errors import RequestError, suggest
@@ -46,10 +46,7 @@ class OpenClip:
 
     def check(self) -> None:
         """Names, tags, folders and files are looked up; neither open_clip nor torch is imported."""
-        if self.precision not in get_args(Precision):
-            raise RequestError(
-                f"precision={self.precision!r} is not known; {suggest(self.precision, get_args(Precision))}"
-            )
+        check_precision(self.precision)
         kind, rest = _origin(self.name)
         if kind != "architecture" and self.pretrained is not None:
             raise RequestError(

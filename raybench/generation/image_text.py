@@ -10,11 +10,11 @@ Axes: B asks, L tokens of a prompt, T tokens of an answer, V vocabulary.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from raybench.encoders import model_files
-from raybench.encoders.base import Precision
-from raybench.errors import RequestError, suggest
+from raybench.encoders.base import Precision, check_precision
+from raybench.errors import RequestError
 from raybench.generation.base import Generator
 from raybench.spec import content_key
 
@@ -43,10 +43,7 @@ class ImageText:
 
     def check(self) -> None:
         """Everything that needs no hub: the name's form, a local folder's files, numbers in range."""
-        if self.precision not in get_args(Precision):
-            raise RequestError(
-                f"precision={self.precision!r} is not known; {suggest(self.precision, get_args(Precision))}"
-            )
+        check_precision(self.precision)
         for name, least in (("batch", 1), ("gpus", 1), ("max_pixels", 56 * 56)):
             if getattr(self, name) < least:
                 raise RequestError(f"{name}={getattr(self, name)} is too small; give at least {least}")
