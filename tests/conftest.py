@@ -1,4 +1,4 @@
-"""Parts that many tests share: one real Ray per test run, an S3 server on loopback, and a Chromium."""
+"""Parts that many tests share: one real Ray for each process of tests, an S3 server on loopback, and a Chromium."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[dict[str, object]]:
-    """A private Ray of four logical CPUs, for the whole test run; its facts."""
+    """A private Ray of four logical CPUs, for as long as this process tests; its facts."""
     from raybench.distributed.runtime import connected
 
     os.environ.pop("RAY_ADDRESS", None)

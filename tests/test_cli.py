@@ -220,6 +220,11 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
             [],
         ),
         ("embed", ["embed images with"], ["experiments", "generate", "texts", "measure"]),
+        (
+            "tune",
+            ["embed images and texts", "tune 1 efforts"],
+            ["experiments over", "generate", "measure raybench", "cost"],
+        ),
         ("generate", ["embed images and texts", "generate with"], ["experiments over", "measure"]),
     ],
 )

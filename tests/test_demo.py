@@ -137,7 +137,7 @@ def test_it_shows_what_indexes_cost_and_which_effort_is_enough(local):
 def test_the_demo_on_ray_and_s3_equals_the_local_one(local, s3, tmp_path):
     """On Ray with --out s3://: the records and every byte of the vectors are those of the run in one process."""
     one = 'openclip("raybench:scenes-clip-small")'
-    few = ("--set", "generate.queries=12", "--set", "embed.workers=1")
+    few = ("--set", "generate.queries=12")
     remote = _demo(["run", "demo", "--out", f"{s3}/runs/demo", "--set", f"encoders=[{one}]", *few, *NONE], tmp_path)
     alike = [record for record in local["records"] if record["encoder"] == one]
 

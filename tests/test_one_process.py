@@ -52,9 +52,9 @@ def pipelines(monkeypatch):
     """What was left to a pipeline: the jobs of each."""
     asked, true = [], pipeline.embed
 
-    def embed(jobs, pool, progress):
+    def embed(jobs, pool, *more):
         asked.append([job.encoder_spec for job in jobs])
-        return true(jobs, pool, progress)
+        return true(jobs, pool, *more)
 
     monkeypatch.setattr(pipeline, "embed", embed)
     return asked
@@ -125,6 +125,17 @@ def test_one_process_stays_and_writes_the_same_bytes(tars, undisturbed, tmp_path
     assert len(_processes(tmp_path)) == 3
     assert len(set(_processes(tmp_path))) == 1
     assert _processes(tmp_path)[0] != os.getpid()
+    assert first["environment"]["runner"] == "one process of Ray"
+    assert 0 < first["environment"]["busy_s"] <= first["environment"]["embed_s"]
+
+
+def test_the_process_reserves_nothing(tars, tmp_path, backend, ray_cluster):
+    """It stays beside work that shares out all CPUs, on one that has any."""
+    backend.embed([make_job(tars, tmp_path)], 0, lambda _rows, _share: None)
+    deadline = time.monotonic() + 30
+    while ray.available_resources()["CPU"] < ray_cluster["cpus"]:  # what other tests used comes back after a moment
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_number_of_workers_asks_for_a_pipeline(tars, undisturbed, tmp_path, backend, pipelines):
@@ -135,18 +146,30 @@ def test_a_number_of_workers_asks_for_a_pipeline(tars, undisturbed, tmp_path, ba
     assert manifest["checksum"] == undisturbed["checksum"]
 
 
-@pytest.mark.parametrize(("act", "patience_s"), [(_die_once, 600), (_sleep_once, 3)], ids=["dies", "is slow"])
+@pytest.mark.parametrize(
+    ("act", "patience_s", "why"), [(_die_once, 600, "died"), (_sleep_once, 3, "in 3 s")], ids=["dies", "is slow"]
+)
 def test_what_one_process_cannot_do_a_pipeline_does(
-    act, patience_s, tars, undisturbed, tmp_path, backend, pipelines, monkeypatch
+    act, patience_s, why, tars, undisturbed, tmp_path, backend, pipelines, monkeypatch
 ):
     """Shards that were committed stay, the others are done by the pipeline; and the next input has a process again."""
     monkeypatch.setattr(one_process, "_PATIENCE_S", patience_s)
     job, seen = make_job(tars, tmp_path, encoder=Told(tmp_path, act=act)), []
-    [manifest] = backend.embed([job], 0, lambda rows, _share: seen.append(rows))
+    early = make_job(tars, tmp_path, encoder=Told(tmp_path / "early", 4), encoder_fingerprint="4")
+    (tmp_path / "early").mkdir()
+    before, manifest = backend.embed([early, job], 0, lambda *told: seen.append(told))
 
     assert len(pipelines) == 1
+    assert before["environment"]["runner"] == "one process of Ray"
+    assert before["environment"]["rows_timed"] == before["rows_in"]
+    assert manifest["environment"]["runner"] == "Ray Data pipeline"
+    assert why in manifest["environment"]["before"]
+    rows, shares = zip(*seen, strict=True)
+    assert min(rows) >= 0
+    assert sum(rows) == before["rows_in"] + manifest["rows_in"]
+    assert list(shares) == sorted(shares)
+    assert shares[-1] == 1
     assert {name: manifest[name] for name in SAME} == {name: undisturbed[name] for name in SAME}
-    assert sum(seen) == manifest["rows_in"]
     assert 0 < manifest["environment"]["rows_timed"] < manifest["rows_in"], "what was committed was done again"
     assert len(set(_processes(tmp_path))) > 1
     assert storage.list_files(storage.join(job.uri, "chunks")) == []

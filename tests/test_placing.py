@@ -6,7 +6,7 @@ import pytest
 
 from raybench.distributed import backend, partition_actors
 from raybench.distributed.placing import cpus_beside_gpus, cpus_each, gpu_room
-from raybench.distributed.pool import is_small
+from raybench.distributed.pool import gpus_of_use, is_small, plan_pool
 from raybench.environment import visible
 from raybench.errors import RequestError
 from raybench.experiments.costs import machine
@@ -107,6 +107,17 @@ def test_generators_and_indexes_on_gpus_do_not_wait_for_each_other(monkeypatch):
 def test_small_inputs_go_to_one_process(gpus, size_bytes, texts, expected):
     """Images count by their bytes and texts by their number, however large their file is; with GPUs there is a pipeline."""
     assert is_small({"gpus": gpus}, size_bytes, texts) is expected
+
+
+def test_small_inputs_take_few_gpus():
+    """A GPU for every 16 MB and 4,000 texts, unless somebody says how many; CPUs are taken as they are."""
+    assert gpus_of_use(0, 0) == gpus_of_use(15_999_999, 3_999) == 1
+    assert gpus_of_use(160_000_000, 25_000) == 16
+    eight = {"cpus": 64, "gpus": 8, "largest_node_cpus": 64}
+    assert [plan_pool(eight, 1, workers, 1, most).encoders for workers, most in ((0, 1), (0, 3), (0, 99), (5, 1))] == [
+        1, 3, 8, 5,
+    ]  # fmt: skip
+    assert plan_pool(eight | {"gpus": 0}, 1, 0, 1, 1).encoders == 64
 
 
 GPUS = [("A", "GPU-11aa"), ("B", "GPU-22bb"), ("C", "GPU-22cc")]

@@ -41,7 +41,7 @@ def command(
         loaded = evaluate.load(evaluation, (*settings, f"tune.target={Tune().target}"))
     out = storage.absolute(out)
     if dry_run:
-        evaluate.print_plan(loaded, out, as_json=as_json)
+        evaluate.print_plan(loaded, out, "tune", as_json=as_json)
         return
     check_writable(out)
     if isinstance(loaded, Evaluation):

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 from raybench.distributed import embed
 from raybench.distributed.generators import RayGenerators, plan_generators, ray_generators
-from raybench.distributed.one_process import LeftError, OneProcess
+from raybench.distributed.one_process import Advance, LeftError, OneProcess
 from raybench.distributed.partition_actors import partition_actors
-from raybench.distributed.pool import is_small, plan_pool
+from raybench.distributed.pool import gpus_of_use, is_small, plan_pool
 from raybench.distributed.runtime import cluster_facts, connected
 from raybench.distributed.shards import ShardedIndex, sharded_index
 from raybench.distributed.tasks import RayWorkers
@@ -29,7 +29,7 @@ from raybench.transforms import Transform
 class RayBackend:
     """Works on the Ray that this process is connected to; made by `ray_backend`.
 
-    Partition actors stay for the next search, and end before anything else is asked of the cluster: they hold its CPUs, and an
+    Partition actors stay for the next search, and end before anything else is asked of the cluster: they hold its CPUs, and a
     pipeline or a task would wait for them for ever.
     """
 
@@ -47,22 +47,30 @@ class RayBackend:
         """Tasks of the same Ray."""
         return RayWorkers(self._end_searches)
 
-    def plan(self, threads: int, workers: int, shards: int, size_bytes: int, texts: int) -> str:
+    def plan(self, threads: int, workers: int, shards: int, size_bytes: int, texts: int, *, own: bool) -> str:
         """Who will embed, in words; RequestError for a plan that can never be scheduled."""
         cluster = cluster_facts()
-        pool = plan_pool(cluster, threads, workers, shards)
-        is_one = not workers and is_small(cluster, size_bytes, texts)
-        return f"one process, and where that takes longer than a minute {pool}" if is_one else str(pool)
+        pool = plan_pool(cluster, threads, workers, shards, gpus_of_use(size_bytes, texts))
+        is_one = not workers and is_small(cluster, size_bytes, texts) and not own
+        return f"one process, and where that is not enough {pool}" if is_one else str(pool)
 
     def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:
         """Embed what is missing of jobs that run with the same packages; their manifests."""
-        cluster, shards = cluster_facts(), sum(len(job.shards) for job in jobs)
-        pool = plan_pool(cluster, max(job.threads for job in jobs), workers, shards)
-        if not workers and is_small(cluster, *_largest(jobs)) and not own_packages(jobs[0].encoder):
-            with suppress(LeftError):
-                return local.embed(jobs, progress, self._one_process.begin())
+        cluster, advance, facts = cluster_facts(), Advance(progress), {}
+        size_bytes, texts = _largest(jobs)
+        if not workers and is_small(cluster, size_bytes, texts) and not own_packages(jobs[0].encoder):
+            try:
+                return local.embed(jobs, advance, self._one_process.shard, "one process of Ray")
+            except LeftError as left:
+                advance.again(left.rows)
+                workers, facts = left.encoders, {"before": str(left)}
+            finally:
+                self._one_process.release()
+        self._one_process.close()
         self._end_searches()
-        return embed.embed(jobs, pool, progress)
+        threads, shards = max(job.threads for job in jobs), sum(len(job.shards) for job in jobs)
+        pool = plan_pool(cluster, threads, workers, shards, gpus_of_use(size_bytes, texts))
+        return embed.embed(jobs, pool, advance, facts)
 
     @contextmanager
     def index(

@@ -27,8 +27,13 @@ from raybench.errors import WorkError
 from raybench.sources.base import Shard
 
 
-def embed(jobs: Sequence[EmbedJob], pool: Pool, progress: Progress) -> list[dict[str, Any]]:
-    """Embed what is missing of jobs, in one pipeline on the connected Ray; their manifests. All run with the same packages."""
+def embed(
+    jobs: Sequence[EmbedJob], pool: Pool, progress: Progress, facts: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Embed what is missing of jobs, in one pipeline on the connected Ray; their manifests, which keep the given facts too.
+
+    All run with the same packages.
+    """
     pending = [(number, shard) for number, job in enumerate(jobs) for shard in ledger.begin(job)]
     order = list(dict.fromkeys(job.encoder_fingerprint for job in jobs))
     pending.sort(key=lambda one: order.index(jobs[one[0]].encoder_fingerprint))
@@ -37,7 +42,8 @@ def embed(jobs: Sequence[EmbedJob], pool: Pool, progress: Progress) -> list[dict
     if pending:
         with failures_explained(f"embedding with {' and '.join(dict.fromkeys(job.encoder_spec for job in jobs))}"):
             _run(tuple(jobs), pending, pool, progress, tally)
-    stages = {
+    stages = (facts or {}) | {
+        "runner": "Ray Data pipeline",
         "embed_s": round(time.perf_counter() - started, 3),
         "encoding_s": round(tally.last_s - tally.first_s, 3),  # first chunk to last, without starting the pool
         "encoder_busy_share": round(share(tally.busy_s, tally.busy_s + tally.wait_s), 4),

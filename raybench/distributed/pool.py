@@ -16,6 +16,11 @@ _SMALL_BYTES = (
     32_000_000  # of images; below, the starts of a pipeline's processes take longer than embedding with a small model
 )
 _SMALL_TEXTS = 8_000  # of which a CPU encodes some hundreds a second
+_GPU_BYTES, _GPU_TEXTS = (
+    16_000_000,
+    4_000,
+)  # of input that another GPU is taken for: one has done it before a second has its model
+_MANY = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,13 @@ def is_small(cluster: dict[str, Any], size_bytes: int, texts: int) -> bool:
     return not cluster["gpus"] and size_bytes < _SMALL_BYTES and texts < _SMALL_TEXTS
 
 
-def plan_pool(cluster: dict[str, Any], threads: int, workers: int = 0, shards: int = 1) -> Pool:
-    """The pool for a cluster; `workers` 0 takes what is there.
+def gpus_of_use(size_bytes: int, texts: int) -> int:
+    """How many GPUs an input of so many bytes of images and so many texts is worth; at least one."""
+    return max(1, size_bytes // _GPU_BYTES + texts // _GPU_TEXTS)
+
+
+def plan_pool(cluster: dict[str, Any], threads: int, workers: int = 0, shards: int = 1, most_gpus: int = _MANY) -> Pool:
+    """The pool for a cluster; `workers` 0 takes what is there, and at most so many GPUs.
 
     RequestError for a plan that can never be scheduled.
     """
@@ -52,7 +62,7 @@ def plan_pool(cluster: dict[str, Any], threads: int, workers: int = 0, shards: i
     feeders = max(1, min(shards, int(cpus // 4)))
     if gpus:
         _refuse_above(workers, gpus, f"the cluster has {gpus} GPUs and each encoder takes one")
-        encoders, encoder_cpus, encoder_gpus = workers or gpus, 0.0, 1.0
+        encoders, encoder_cpus, encoder_gpus = workers or min(gpus, most_gpus), 0.0, 1.0
     else:
         largest = float(cluster["largest_node_cpus"])
         if threads > largest:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from raybench import storage
@@ -35,24 +36,41 @@ class ShardEmbedder:
 
     def __init__(self) -> None:
         self._model = HeldModel()
+        self._told = ""  # which job has the facts of its encoder
 
     def shard(self, job: EmbedJob, shard: Shard) -> Iterator[ledger.Timed]:
         """Embed and commit one shard; what each of its chunks took."""
         encoder = self._model.of(job)
-        ledger.keep_facts(job, dict(encoder.facts))
+        if job.uri != self._told:
+            ledger.keep_facts(job, dict(encoder.facts))
+            self._told = job.uri
         chunks: list[Encoded] = []
         for chunk in read_chunks(job, shard):
             chunks.append(encode(encoder, prepare(job, chunk), job.dtype))
             yield ledger.Timed(chunks[-1].rows_in, chunks[-1].busy_s)
         ledger.commit(job, shard, chunks)
 
+    def release(self) -> None:
+        """Let go of the model."""
+        self._model, self._told = HeldModel(), ""
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is known of one job: shards to do, seconds in them with loading the model, and what its chunks took."""
+
+    left: int = 0
+    embed_s: float = 0.0
+    timed: ledger.Timed = field(default_factory=ledger.Timed)
+
 
 def embed(
     jobs: Sequence[EmbedJob],
     progress: Progress,
     run: Callable[[EmbedJob, Shard], Iterable[ledger.Timed]] | None = None,
+    where: str = "this process",
 ) -> list[dict[str, Any]]:
-    """Embed what is missing of jobs, one encoder after another; their manifests.
+    """Embed what is missing of jobs, one encoder after another; their manifests, each written when the job is done.
 
     `run` embeds and commits a shard, and is `ShardEmbedder().shard` of this process unless it is given.
     """
@@ -60,25 +78,27 @@ def embed(
     pending = [(job, shard) for job in jobs for shard in ledger.begin(job)]
     pending.sort(key=lambda one: [job.encoder_fingerprint for job in jobs].index(one[0].encoder_fingerprint))
     total_bytes, done_bytes = sum(shard.size_bytes for _, shard in pending), 0
-    started = time.perf_counter()
-    done = {job.key: ledger.Timed() for job in jobs}
+    accounts = {job.key: _Account() for job in jobs}
+    for job, _ in pending:
+        accounts[job.key].left += 1
+    shared = {"runner": where, "pipeline": [job.key for job in jobs]}
     for job, shard in pending:
-        rows = 0
-        try:
-            for timed in run(job, shard):
-                done[job.key] += timed
-                rows += timed.rows
-                progress(timed.rows, share(done_bytes, total_bytes))
-        except BaseException:
-            progress(-rows, share(done_bytes, total_bytes))  # they are lost with the shard
-            raise
+        account, started = accounts[job.key], time.perf_counter()
+        for timed in run(job, shard):
+            account.timed += timed
+            progress(timed.rows, share(done_bytes, total_bytes))
+        account.embed_s += time.perf_counter() - started
+        account.left -= 1
         done_bytes += shard.size_bytes
         progress(0, share(done_bytes, total_bytes))
-    stages = {"embed_s": round(time.perf_counter() - started, 3), "pipeline": [job.key for job in jobs]}
-    return [
-        storage.read_manifest(job.uri) or ledger.finish(job, environment() | stages | done[job.key].facts())
-        for job in jobs
-    ]
+        if not account.left:
+            _manifest(job, account, shared)
+    return [_manifest(job, accounts[job.key], shared) for job in jobs]
+
+
+def _manifest(job: EmbedJob, account: _Account, shared: dict[str, Any]) -> dict[str, Any]:
+    facts = environment() | shared | {"embed_s": round(account.embed_s, 3)} | account.timed.facts()
+    return storage.read_manifest(job.uri) or ledger.finish(job, facts)
 
 
 def share(part: float, whole: float) -> float:

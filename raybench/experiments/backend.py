@@ -32,8 +32,11 @@ class Backend(Protocol):
         """Who does pieces of work there."""
         ...
 
-    def plan(self, threads: int, workers: int, shards: int, size_bytes: int, texts: int) -> str:
-        """What embedding shards of so many bytes, and texts, will use, in words; RequestError for a plan that cannot run."""
+    def plan(self, threads: int, workers: int, shards: int, size_bytes: int, texts: int, *, own: bool) -> str:
+        """What embedding so many bytes and texts will use, in words; `own`: with packages of the encoder's own.
+
+        RequestError for a plan that cannot run.
+        """
         ...
 
     def embed(self, jobs: Sequence[EmbedJob], workers: int, progress: Progress) -> list[dict[str, Any]]:
@@ -68,7 +71,7 @@ class LocalBackend:
         """This process."""
         return LocalWorkers()
 
-    def plan(self, threads: int, workers: int, shards: int, size_bytes: int, texts: int) -> str:  # noqa: ARG002 (one process reads all)
+    def plan(self, threads: int, workers: int, shards: int, size_bytes: int, texts: int, *, own: bool) -> str:  # noqa: ARG002 (one process reads all)
         """One encoder."""
         if workers > 1:
             raise RequestError(f"workers={workers}, but this process is one worker; leave --local out to use Ray")

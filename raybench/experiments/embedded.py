@@ -78,7 +78,7 @@ def embed_all(progress: Run, prepared: Prepared, backend: Backend, reporter: Rep
 
 
 def _embed_together(progress: Run, prepared: Prepared, judged: Judged, backend: Backend, reporter: Reporter) -> None:
-    """A small collection goes through all encoders in one pipeline: starting one for each would take longer than the work."""
+    """A small collection goes through all encoders at once: to start a pipeline for each would take longer than the work."""
     groups = _groups(prepared.evaluation.encoders, [prepared])
     for specs in groups if len(groups) < len(prepared.evaluation.encoders) else ():
         started = time.perf_counter()
@@ -98,7 +98,7 @@ def embed_ahead(several: Sequence[Prepared], backend: Backend, reporter: Reporte
 
 
 def _groups(encoders: Sequence[str], several: Sequence[Prepared]) -> list[list[str]]:
-    """Encoders that share a pipeline: all of them where the pictures are few, but for those with packages of their own."""
+    """Encoders that are run together: all of them where the pictures are few, but for those with packages of their own."""
     alone = [[spec] for spec in encoders]
     if sum(shard.size_bytes for one in several for shard in one.shards) > _SMALL_BYTES:
         return alone
@@ -132,7 +132,8 @@ def embed_images(prepared: Prepared, backend: Backend, reporter: Reporter) -> Ru
 def _say_plan(prepared: Prepared, backend: Backend, reporter: Reporter, texts: int = 0) -> None:
     settings, num_shards = prepared.evaluation.embed, len(prepared.shards)
     size_bytes = sum(shard.size_bytes for shard in prepared.shards)
-    plan = backend.plan(settings.threads, settings.workers, num_shards, size_bytes, texts)
+    own = any(own_packages(ENCODERS.make(spec)) for spec in prepared.evaluation.encoders)
+    plan = backend.plan(settings.threads, settings.workers, num_shards, size_bytes, texts, own=own)
     reporter.say(f"{num_shards} shards of images; {plan}")
 
 
@@ -180,7 +181,7 @@ def _embed(
 def _account(job: EmbedJob, manifest: dict[str, Any]) -> dict[str, Any]:
     """The entry of a folder of vectors in run.json.
 
-    Where other jobs shared the pipeline, its seconds are not this job's: those of the encoder are taken, which are.
+    Where other jobs ran together with it, the seconds of all are not this job's: those of the encoder are taken, which are.
     """
     environment = manifest["environment"]
     shared = len(environment.get("pipeline", ())) > 1

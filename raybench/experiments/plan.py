@@ -15,26 +15,33 @@ from raybench.sources import SOURCES
 from raybench.sources.tables import qrels_table, queries_table
 from raybench.spec import Spec
 
-PlannedCommand = Literal["run", "embed", "generate"]
+PlannedCommand = Literal["run", "embed", "tune", "generate"]
 
 
 def plan(evaluation: Evaluation | VectorEvaluation, out: str, command: PlannedCommand = "run") -> dict[str, Any]:
     """What a command would do; `lines` says it in words. Raises RequestError where a place cannot be read."""
     check_readable(out)
-    return _of_images(evaluation, out, command) if isinstance(evaluation, Evaluation) else _of_vectors(evaluation, out)
+    return (
+        _of_images(evaluation, out, command)
+        if isinstance(evaluation, Evaluation)
+        else _of_vectors(evaluation, out, command)
+    )
 
 
 def _of_images(evaluation: Evaluation, out: str, command: PlannedCommand) -> dict[str, Any]:
     """Shards, bytes and experiments."""
     content: dict[str, Any] = {"name": evaluation.name, "images": evaluation.images}
     lines = _input(evaluation, out, content)
+    if command != "embed":
+        lines += _asked(evaluation, content)
     what = "images" if command == "embed" else "images and texts"
     content |= {"encoders": list(evaluation.encoders), "lines": lines}
     lines += [f"embed {what} with {encoder}" for encoder in evaluation.encoders]
     if command == "run":
         lines += _experiments(evaluation, content)
-        lines += _sections(evaluation, evaluation.directions, evaluation.encoders, evaluation.grid.transforms)
-    if command != "embed" and evaluation.generate is not None:
+    if command in ("run", "tune"):
+        lines += _sections(evaluation, evaluation.directions, evaluation.encoders, evaluation.grid.transforms, command)
+    if command in ("run", "generate") and evaluation.generate is not None:
         lines += _generated(evaluation.generate)
     if command == "run" and evaluation.hard is not None:
         encoders = evaluation.hard.encoders or evaluation.encoders
@@ -52,11 +59,16 @@ def _input(evaluation: Evaluation, out: str, content: dict[str, Any]) -> list[st
         lines.append(f"read {len(shards)} shards, {content['input_bytes'] / 1e6:,.1f} MB: {evaluation.images}")
     else:
         lines.append(f"make the data set first: {evaluation.images}")
-    if evaluation.queries is not None and evaluation.qrels is not None:
-        queries, qrels = queries_table(evaluation.queries), qrels_table(evaluation.qrels)
-        content |= {"queries": len(queries), "judgments": len(qrels)}
-        lines.append(f"ask {len(queries)} queries with {len(qrels)} judgments")
     return lines
+
+
+def _asked(evaluation: Evaluation, content: dict[str, Any]) -> list[str]:
+    """The queries that are given; their numbers go into the content."""
+    if evaluation.queries is None or evaluation.qrels is None:
+        return []
+    queries, qrels = queries_table(evaluation.queries), qrels_table(evaluation.qrels)
+    content |= {"queries": len(queries), "judgments": len(qrels)}
+    return [f"ask {len(queries)} queries with {len(qrels)} judgments"]
 
 
 def _experiments(evaluation: Evaluation, content: dict[str, Any]) -> list[str]:
@@ -90,27 +102,32 @@ def _generated(asked: Generate) -> list[str]:
 
 
 def _sections(
-    sections: Sections, directions: Sequence[str], encoders: Sequence[str], transforms: Sequence[str]
+    sections: Sections,
+    directions: Sequence[str],
+    encoders: Sequence[str],
+    transforms: Sequence[str],
+    command: PlannedCommand,
 ) -> list[str]:
     """What the sections that measure cells will do."""
+    is_run = command == "run"
 
     def cells(section: Chosen, indexes: Sequence[str]) -> int:
         chosen = (section.directions or directions, section.encoders or encoders, section.transforms or transforms)
         return math.prod(map(len, (*chosen, indexes)))
 
     lines = []
-    if sections.cost is not None:
+    if is_run and sections.cost is not None:
         lines.append(f"measure what {cells(sections.cost, sections.cost.indexes or sections.grid.indexes)} cells cost")
     if sections.tune is not None:
         count = cells(sections.tune, tuned_indexes(sections.grid, sections.tune))
         lines.append(f"tune {count} efforts to {sections.tune.measure} of {sections.tune.target:g}")
-    if sections.compare is not None:
+    if is_run and sections.compare is not None:
         count = cells(sections.compare, sections.compare.indexes)
         lines.append(f"compare {count} indexes at effort {sections.compare.effort} and at {sections.compare.target:g}")
     return lines
 
 
-def _of_vectors(evaluation: VectorEvaluation, out: str) -> dict[str, Any]:
+def _of_vectors(evaluation: VectorEvaluation, out: str, command: PlannedCommand) -> dict[str, Any]:
     """Rows, dimensions and operations of the search for the truth; the spaces and files that follow."""
     from raybench.experiments.gold import GoldRequest, Workers, plan_gold
     from raybench.experiments.vector_runner import check_inputs
@@ -128,7 +145,7 @@ def _of_vectors(evaluation: VectorEvaluation, out: str) -> dict[str, Any]:
         lines.append(f"compare the truth with {evaluation.truth}")
     if evaluation.challenge is not None:
         lines.append(f"{len(names) + 1} result files for SISAP {evaluation.challenge.year} into {out}/sisap")
-    lines += _sections(evaluation, ("nearest_vectors",), (evaluation.corpus,), ("stored()",))
+    lines += _sections(evaluation, ("nearest_vectors",), (evaluation.corpus,), ("stored()",), command)
     return {
         "name": evaluation.name, "corpus": evaluation.corpus, "rows": gold.rows, "queries": gold.queries,
         "flop": gold.flop, "spaces": names, "lines": lines,
