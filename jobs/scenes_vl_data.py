@@ -19,7 +19,6 @@ from raybench.sources.scenes.sentence import sentence
 
 IMAGE_PX = 84
 FAMILY = 4  # pictures that differ in little: a scene, two that differ from it in one attribute, one that differs in two
-MISSING = 0.12  # of the conversations with pictures, none of which fits: a search does not always find it
 CHUNK = 500  # families drawn at a time
 DRAWING = 2  # the third word of a training seed; 0 and 1 are those of the CLIP models, 3 orders the examples
 
@@ -80,8 +79,6 @@ def example(seed: int, index: int, pictures: int, families: int, rng: np.random.
     place = 0 if rng.random() < 0.5 else int(rng.integers(max(1, pictures)))
     if pictures:
         shown.insert(place, index * FAMILY + chosen)
-    if pictures and rng.random() < MISSING:
-        shown[place] = int(rng.integers(families * FAMILY))
     told = describe(scene, rng)
     query = told[int(rng.choice(5, p=(0.25, 0.25, 0.2, 0.1, 0.2)))]
     kind = rng.random()
