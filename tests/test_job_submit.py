@@ -20,7 +20,7 @@ pytestmark = pytest.mark.ray
 SMALL = [
     part
     for setting in (
-        "images=scenes(images=200, seed=4)", "encoders=[tiny(dim=48)]", "shards=2", "cost=null", "tune=null", "compare=null", "hard=null", "generate.queries=12",
+        "images=scenes(images=200, seed=4)", "encoders=[tiny(dim=48)]", "shards=2", "cost=null", "tune=null", "compare=null", "hard=null", "generate=null",
     )
     for part in ("--set", setting)
 ]  # fmt: skip
