@@ -18,7 +18,7 @@ from raybench.distributed import one_process
 from raybench.distributed.backend import RayBackend
 from raybench.embedding import local
 from raybench.encoders import ENCODERS
-from raybench.errors import WorkError
+from raybench.errors import RequestError, WorkError
 
 pytestmark = pytest.mark.ray
 SAME = ("checksum", "rows_in", "rows_out", "dropped", "examples", "files", "inputs")
@@ -189,3 +189,13 @@ def test_an_error_of_the_process_is_one_sentence(tars, tmp_path, backend, pipeli
 
     assert pipelines == []
     assert len(set(_processes(tmp_path))) == 1
+
+
+def test_what_no_node_has_room_for_is_refused_for_small_inputs_too(tars, tmp_path, backend, pipelines):
+    """Before anything is read."""
+    job = make_job(tars, tmp_path, encoder=Told(tmp_path), threads=64)
+    with pytest.raises(RequestError, match="threads=64 per encoder"):
+        backend.embed([job], 0, lambda _rows, _share: None)
+
+    assert pipelines == []
+    assert not storage.exists(storage.join(job.uri, "recipe.json"))

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from raybench.distributed import embed
@@ -58,18 +59,18 @@ class RayBackend:
         """Embed what is missing of jobs that run with the same packages; their manifests."""
         cluster, advance, facts = cluster_facts(), Advance(progress), {}
         size_bytes, texts = _largest(jobs)
+        threads, shards = max(job.threads for job in jobs), sum(len(job.shards) for job in jobs)
+        pool = plan_pool(cluster, threads, workers, shards, gpus_of_use(size_bytes, texts))
         if not workers and is_small(cluster, size_bytes, texts) and not own_packages(jobs[0].encoder):
             try:
                 return local.embed(jobs, advance, self._one_process.shard, "one process of Ray")
             except LeftError as left:
                 advance.again(left.rows)
-                workers, facts = left.encoders, {"before": str(left)}
+                pool, facts = replace(pool, encoders=left.encoders or pool.encoders), {"before": str(left)}
             finally:
                 self._one_process.release()
         self._one_process.close()
         self._end_searches()
-        threads, shards = max(job.threads for job in jobs), sum(len(job.shards) for job in jobs)
-        pool = plan_pool(cluster, threads, workers, shards, gpus_of_use(size_bytes, texts))
         return embed.embed(jobs, pool, advance, facts)
 
     @contextmanager

@@ -22,7 +22,7 @@ _FIRST_S = 300  # until then: a process that starts, a model that is loaded, a c
 
 
 class LeftError(Exception):
-    """The process was too slow, or died; the rows that it had told of a shard that is not committed, and encoders to go on with."""
+    """The process was too slow, or died; the rows that it had told of a shard that is not committed, and how many encoders may go on (0: all)."""
 
     def __init__(self, why: str, encoders: int) -> None:
         super().__init__(why)

@@ -12,14 +12,10 @@ from typing import Any
 from raybench.errors import RequestError
 
 _FEEDING = 0.25  # of the CPUs, kept for the stages around encoders that run on CPUs
-_SMALL_BYTES = (
-    32_000_000  # of images; below, the starts of a pipeline's processes take longer than embedding with a small model
-)
-_SMALL_TEXTS = 8_000  # of which a CPU encodes some hundreds a second
-_GPU_BYTES, _GPU_TEXTS = (
-    16_000_000,
-    4_000,
-)  # of input that another GPU is taken for: one has done it before a second has its model
+# Of images and of texts: below, to start a pipeline's processes takes longer than to embed with a small model.
+_SMALL_BYTES, _SMALL_TEXTS = 32_000_000, 8_000
+# Of input that another GPU is taken for: one has done it before a second has its model.
+_GPU_BYTES, _GPU_TEXTS = 16_000_000, 4_000
 _MANY = 1_000_000
 
 

@@ -81,6 +81,7 @@ def embed(
     accounts = {job.key: _Account() for job in jobs}
     for job, _ in pending:
         accounts[job.key].left += 1
+    manifests: dict[str, dict[str, Any]] = {}
     shared = {"runner": where, "pipeline": [job.key for job in jobs]}
     for job, shard in pending:
         account, started = accounts[job.key], time.perf_counter()
@@ -92,13 +93,13 @@ def embed(
         done_bytes += shard.size_bytes
         progress(0, share(done_bytes, total_bytes))
         if not account.left:
-            _manifest(job, account, shared)
-    return [_manifest(job, accounts[job.key], shared) for job in jobs]
+            manifests[job.key] = _manifest(job, account, shared)
+    return [manifests.get(job.key) or _manifest(job, accounts[job.key], shared) for job in jobs]
 
 
 def _manifest(job: EmbedJob, account: _Account, shared: dict[str, Any]) -> dict[str, Any]:
-    facts = environment() | shared | {"embed_s": round(account.embed_s, 3)} | account.timed.facts()
-    return storage.read_manifest(job.uri) or ledger.finish(job, facts)
+    facts = shared | {"embed_s": round(account.embed_s, 3)} | account.timed.facts()
+    return storage.read_manifest(job.uri) or ledger.finish(job, environment() | facts)
 
 
 def share(part: float, whole: float) -> float:
